@@ -1,0 +1,498 @@
+//! How two sides meet: making an invite and waiting, or taking one and connecting.
+//!
+//! Everything here is about people and scripts: what is printed, asked, typed and exchanged in a
+//! folder. The network is [`crate::io::peer`]'s.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::common::{Reach, Via};
+use super::failure::Failure;
+use super::input::{self, Lines, TokenSource};
+use super::qr;
+use super::ui::{Ctx, When};
+use crate::exit::Exit;
+use crate::io::peer::{
+    Endpoint, Granted, Issuer, Joiner, Link, LinkError, Notice, PathKind, Waiting, unix_now, window,
+};
+use crate::proto::token::{self, Candidate, Invite, Reply, Token, TokenError};
+use crate::report::human;
+use crate::report::model::{self, Event, State, TokenKind};
+
+/// A joiner that is not connected by then shows its reply code.
+const REPLY_AFTER: Duration = Duration::from_secs(3);
+/// How often a folder is looked at for the other side's file.
+const LOOK: Duration = Duration::from_millis(50);
+/// A token file holds little; more is not one.
+const MAX_TOKEN_FILE: u64 = 64 * 1024;
+/// The window that a link wants; less is worth a word at -v.
+const WANTED_BUFFER: usize = 4 << 20;
+
+/// What the issuing side needs to know beyond the network.
+pub struct Issue<'a> {
+    pub reach: &'a Reach,
+    pub expires: Duration,
+    pub via: Option<&'a Via>,
+    pub qr: When,
+    /// The command for the other side, up to the invite.
+    pub command: &'a str,
+    /// Standard input carries the data, so no reply can come from it.
+    pub stdin_taken: bool,
+}
+
+/// Prints an invite and waits for the joiner.
+///
+/// # Errors
+/// Nobody came, or the network or the user ended it.
+pub async fn issue(issue: &Issue<'_>, ctx: &Ctx) -> Result<Link, Failure> {
+    ctx.ui.state(State::Gathering)?;
+    let opened = stoppable(ctx, Issuer::open(&issue.reach.network, issue.expires)).await?;
+    let mut issuer = opened.map_err(|error| failure(error, "cannot open the network"))?;
+    tell_sockets(ctx, issuer.endpoint());
+    let (invite, left_out) = issuer.invite();
+    if invite.candidates.is_empty() {
+        return Err(
+            Failure::incomplete("this machine has no address to offer a peer")
+                .kind("no-network")
+                .hint("connect it to a network, or name an address with --bind"),
+        );
+    }
+    for (Candidate { addr, .. }, why) in left_out {
+        ctx.ui
+            .verbose(1, &format!("left {addr} out of the invite: {why}"));
+    }
+    let folder = issue.via.map(|Via::File(folder)| Folder::new(folder));
+    if let Some(folder) = &folder {
+        folder.clear_reply();
+    }
+    show_invite(issue, folder.as_ref(), &invite, ctx)?;
+    ctx.ui.state(State::Waiting)?;
+
+    let (replies_tx, mut replies) = mpsc::channel(4);
+    let ui = ctx.ui.clone();
+    let mut reissued = None;
+    let mut failed = None;
+    let said = |waiting: Waiting| match waiting {
+        Waiting::Notice(Notice::ServerFailed { server, why }) => {
+            ui.verbose(1, &format!("STUN server {server}: {why}"));
+        }
+        Waiting::Notice(Notice::MappingMoved { from, to }) => {
+            ui.warn(&format!(
+                "the NAT moved our address from {from} to {to}: here is a new invite"
+            ));
+        }
+        Waiting::Reissued(invite) => {
+            if let Err(error) = show_invite(issue, folder.as_ref(), &invite, ctx) {
+                failed = Some(error);
+            }
+            reissued = Some(());
+        }
+        Waiting::Joining(from) => ui.verbose(1, &format!("a joiner is at {from}")),
+        Waiting::Forgotten(from) => {
+            ui.warn(&format!(
+                "a joiner at {from} did not finish the handshake; still waiting"
+            ));
+        }
+    };
+    let own = invite.encode();
+    let read_replies = read_replies(issue, folder.as_ref(), &own, &replies_tx, ctx);
+    let waited = async {
+        tokio::select! {
+            link = issuer.wait(&mut replies, said) => Ok(link),
+            never = read_replies => Err(never),
+        }
+    };
+    let waited = stoppable(ctx, waited).await;
+    if let Some(folder) = &folder {
+        folder.clear_invite();
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    match waited? {
+        Ok(Ok(link)) => connected(link, ctx),
+        Ok(Err(error)) => Err(failure(error, "no peer joined")),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the joining side needs to know beyond the network.
+pub struct Join<'a> {
+    pub reach: &'a Reach,
+    pub token: Option<&'a TokenSource>,
+    pub via: Option<&'a Via>,
+    /// Standard output carries the data: the reply code goes to stderr.
+    pub stdout_taken: bool,
+}
+
+/// Takes an invite and connects; shows a reply code when that takes long.
+///
+/// # Errors
+/// The token is no good, or no path was found in time.
+pub async fn join(join: &Join<'_>, ctx: &Ctx) -> Result<Link, Failure> {
+    let folder = join.via.map(|Via::File(folder)| Folder::new(folder));
+    let text = match (&folder, join.token) {
+        (Some(folder), None) => {
+            ctx.ui
+                .phase(&format!("waiting for {}", folder.invite.display()));
+            stoppable(ctx, folder.wait_for_invite(join.reach.bound)).await??
+        }
+        (_, source) => input::read_token(source, "invite: ", ctx).await?,
+    };
+    let invite = read_invite(&text)?;
+    ctx.ui.state(State::Connecting)?;
+    let started = Joiner::start(&join.reach.network, &invite, join.reach.bound);
+    let mut joiner = stoppable(ctx, started)
+        .await?
+        .map_err(|error| failure(error, "cannot open the network"))?;
+    tell_buffers(ctx, joiner.endpoint().granted());
+    let opened = stoppable(ctx, open(&mut joiner, join, folder.as_ref(), ctx)).await?;
+    opened?;
+    connected(joiner.into_link(), ctx)
+}
+
+async fn open(
+    joiner: &mut Joiner,
+    join: &Join<'_>,
+    folder: Option<&Folder>,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let patience = if folder.is_some() {
+        Duration::ZERO
+    } else {
+        REPLY_AFTER
+    };
+    let show_at = Instant::now() + patience;
+    tokio::select! {
+        biased;
+        opened = joiner.opened() => return opened.map_err(|error| failure(error, "not connected")),
+        () = tokio::time::sleep_until(show_at.into()) => {}
+    }
+    // Gathering runs since the start; it ends within three seconds of it.
+    let reply = tokio::select! {
+        biased;
+        opened = joiner.opened() => return opened.map_err(|error| failure(error, "not connected")),
+        reply = joiner.reply() => reply,
+    };
+    tell_servers(ctx, joiner.endpoint());
+    match reply {
+        Some(reply) => {
+            let code = reply.encode();
+            if let Some(folder) = folder {
+                folder.write_reply(&code)?;
+            } else {
+                show_reply(join, &code, ctx)?;
+            }
+            ctx.ui.event(&Event::Token {
+                kind: TokenKind::Reply,
+                token: code,
+            })?;
+        }
+        None => ctx
+            .ui
+            .warn("no address of this machine is known that the other side could open for"),
+    }
+    if folder.is_none() {
+        ctx.ui.state(State::Waiting)?;
+    }
+    joiner
+        .opened()
+        .await
+        .map_err(|error| failure(error, "not connected"))
+}
+
+fn show_invite(
+    issue: &Issue<'_>,
+    folder: Option<&Folder>,
+    invite: &Invite,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let text = invite.encode();
+    if let Some(folder) = folder {
+        folder.write_invite(&text)?;
+    } else {
+        ctx.ui.result(&text)?;
+    }
+    ctx.ui.event(&Event::Token {
+        kind: TokenKind::Invite,
+        token: text.clone(),
+    })?;
+    if folder.is_none() {
+        qr::show(&ctx.ui, &text, issue.qr);
+        let good = human::duration(issue.expires);
+        ctx.ui.note(&format!(
+            "On the other side, within {good}:\n  {} {text}",
+            issue.command
+        ));
+    }
+    Ok(())
+}
+
+fn show_reply(join: &Join<'_>, code: &str, ctx: &Ctx) -> Result<(), Failure> {
+    ctx.ui
+        .note("Not connected yet. Type this reply code where the invite was made:");
+    if join.stdout_taken {
+        ctx.ui.note(code);
+        return Ok(());
+    }
+    ctx.ui.result(code)
+}
+
+/// Feeds reply codes to the waiting issuer; ends only with a failure.
+async fn read_replies(
+    issue: &Issue<'_>,
+    folder: Option<&Folder>,
+    own: &str,
+    replies: &mpsc::Sender<Reply>,
+    ctx: &Ctx,
+) -> Failure {
+    let mut lines = match folder {
+        Some(_) => None,
+        None => {
+            let prompt = "reply code, if the other side shows one: ";
+            Some(Lines::start(prompt, issue.stdin_taken, &ctx.ui))
+        }
+    };
+    loop {
+        let line = match (&mut lines, folder) {
+            (Some(lines), _) => lines.next().await,
+            (None, Some(folder)) => folder.next_reply().await,
+            (None, None) => std::future::pending().await,
+        };
+        if line.trim().is_empty() {
+            continue;
+        }
+        match token::parse_reply(&line) {
+            // The issuer is gone only when this future is about to be dropped.
+            Ok(reply) => drop(replies.send(reply).await),
+            Err(error) => {
+                let own_invite = matches!(error, TokenError::InviteWhereReplyBelongs)
+                    && matches!(token::parse(&line), Ok(Token::Invite(invite)) if invite.encode() == own);
+                if own_invite {
+                    ctx.ui.warn("this is your own invite: it goes to the other side, whose reply code comes here");
+                } else {
+                    ctx.ui.warn(&format!("{error}; {}", error.hint()));
+                }
+            }
+        }
+    }
+}
+
+fn read_invite(text: &str) -> Result<Invite, Failure> {
+    let invite = token::parse_invite(text).map_err(|error| {
+        Failure::usage(error.to_string())
+            .kind("token")
+            .hint(error.hint())
+    })?;
+    let now = unix_now();
+    if invite.is_expired(now) {
+        let ago = human::duration(Duration::from_secs(now.saturating_sub(invite.expires_at())));
+        return Err(Failure::usage(format!(
+            "this invite expired {ago} ago, by this machine's clock"
+        ))
+        .kind("expired")
+        .hint("ask for a new one; the other side can make it last with --expires 6h"));
+    }
+    Ok(invite)
+}
+
+/// Says which path was found.
+fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
+    ctx.ui.state(State::Connected)?;
+    if let Some(path) = link.path() {
+        let rtt_ms = path
+            .round_trip
+            .map(|rtt| (rtt.as_secs_f64() * 10_000.0).round() / 10.0);
+        let kind = match path.kind {
+            PathKind::Host => model::PathKind::Host,
+            PathKind::Srflx => model::PathKind::Srflx,
+            PathKind::Prflx => model::PathKind::Prflx,
+            PathKind::Relay => model::PathKind::Relay,
+        };
+        ctx.ui.event(&Event::Path {
+            kind,
+            protocol: "udp".to_owned(),
+            local: path.local.to_string(),
+            remote: path.remote.to_string(),
+            rtt_ms,
+        })?;
+        let how = if path.kind == PathKind::Relay {
+            "through a relay"
+        } else {
+            "directly"
+        };
+        let rtt = rtt_ms.map_or(String::new(), |ms| format!(", round trip {ms} ms"));
+        ctx.ui.note(&format!(
+            "connected {how}: {} to {} ({}, UDP{rtt})",
+            path.local,
+            path.remote,
+            path.kind.name()
+        ));
+    }
+    Ok(link)
+}
+
+/// Says what gathering found out, where it matters.
+fn tell_sockets(ctx: &Ctx, endpoint: &mut Endpoint) {
+    tell_buffers(ctx, endpoint.granted());
+    tell_servers(ctx, endpoint);
+    for seen in endpoint.mappings().iter().filter(|seen| seen.len() > 1) {
+        let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
+        ctx.ui.verbose(1, &format!("servers see different addresses ({}): the NAT's mapping depends on the destination", seen.join(", ")));
+    }
+}
+
+fn tell_servers(ctx: &Ctx, endpoint: &mut Endpoint) {
+    let alone = endpoint.mappings().iter().all(Vec::is_empty);
+    while let Some(notice) = endpoint.try_notice() {
+        if let Notice::ServerFailed { server, why } = notice {
+            let text = format!("server {server}: {why}");
+            // One that answers is enough; when none does, each failure explains a missing path.
+            if alone {
+                ctx.ui.warn(&text);
+            } else {
+                ctx.ui.verbose(1, &text);
+            }
+        }
+    }
+}
+
+fn tell_buffers(ctx: &Ctx, granted: Granted) {
+    // Linux reports twice what it grants.
+    if granted.receive < WANTED_BUFFER {
+        ctx.ui.verbose(1, &format!(
+            "the system grants a receive buffer of {} KiB, so the window is {} KiB; \
+             for full speed: sysctl -w net.core.rmem_max={WANTED_BUFFER} net.core.wmem_max={WANTED_BUFFER}",
+            granted.receive >> 10,
+            window(granted) >> 10,
+        ));
+    }
+}
+
+/// Turns what the link says into what a person is told.
+pub fn failure(error: LinkError, what: &str) -> Failure {
+    let message = format!("{what}: {error}");
+    match error {
+        LinkError::Lost(_) => Failure::incomplete(message)
+            .kind("lost")
+            .hint("the network or the other side went away; send again when both are there"),
+        LinkError::Closed => Failure::incomplete(message).kind("closed"),
+        LinkError::Expired => Failure::incomplete(message)
+            .kind("expired")
+            .hint("make a new invite; --expires makes it last longer"),
+        LinkError::NoPath { .. } => Failure::incomplete(message).kind("no-path").hint(
+            "was the reply code typed at the other side? if so, UDP may be blocked: try another \
+             network, or a relay with --turn",
+        ),
+        LinkError::Handshake => Failure::incomplete(message)
+            .kind("handshake")
+            .hint("someone else may have joined with the same invite; ask for a new one"),
+        LinkError::System(error) => Failure {
+            cause: Some(error),
+            ..Failure::incomplete(what).kind("system")
+        },
+    }
+}
+
+/// Runs `work` unless the user stops it first.
+async fn stoppable<T>(ctx: &Ctx, work: impl Future<Output = T>) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        cause = ctx.stop.wait() => Err(Failure::interrupted(cause)),
+        done = work => Ok(done),
+    }
+}
+
+/// A folder that both sides see, with the files `invite` and `reply`.
+struct Folder {
+    invite: PathBuf,
+    reply: PathBuf,
+}
+
+impl Folder {
+    fn new(folder: &Path) -> Self {
+        Self {
+            invite: folder.join("invite"),
+            reply: folder.join("reply"),
+        }
+    }
+
+    fn write_invite(&self, text: &str) -> Result<(), Failure> {
+        write_whole(&self.invite, text)
+    }
+
+    fn write_reply(&self, text: &str) -> Result<(), Failure> {
+        write_whole(&self.reply, text)
+    }
+
+    /// A reply of an earlier run would be taken for one to this invite.
+    fn clear_reply(&self) {
+        remove(&self.reply);
+    }
+
+    fn clear_invite(&self) {
+        remove(&self.invite);
+    }
+
+    async fn wait_for_invite(&self, bound: Option<Duration>) -> Result<String, Failure> {
+        let started = Instant::now();
+        loop {
+            if let Some(text) = read_token_file(&self.invite) {
+                return Ok(text);
+            }
+            if bound.is_some_and(|bound| started.elapsed() >= bound) {
+                let waited = started.elapsed().as_secs();
+                return Err(Failure::incomplete(format!(
+                    "no {} within {waited} s",
+                    self.invite.display()
+                ))
+                .kind("no-invite"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The next new content of `reply`.
+    async fn next_reply(&self) -> String {
+        loop {
+            if let Some(text) = read_token_file(&self.reply) {
+                remove(&self.reply);
+                return text;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        log::debug!("remove {}: {error}", path.display());
+    }
+}
+
+fn read_token_file(path: &Path) -> Option<String> {
+    let small =
+        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_TOKEN_FILE);
+    small.then(|| std::fs::read_to_string(path).ok())?
+}
+
+/// Writes a file that appears whole or not at all.
+fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
+    let part = path.with_extension(format!("part-{}", std::process::id()));
+    let written =
+        std::fs::write(&part, format!("{text}\n")).and_then(|()| std::fs::rename(&part, path));
+    written.map_err(|error| {
+        remove(&part);
+        Failure {
+            exit: Exit::Incomplete,
+            ..Failure::usage(format!("cannot write {}", path.display()))
+        }
+        .kind("disk")
+        .because(error)
+        .hint("the folder of --via must exist and be writable")
+    })
+}

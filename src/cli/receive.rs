@@ -1,0 +1,334 @@
+//! `knothole receive`: the arguments, their help, and what they mean together.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ArgAction;
+
+use super::common::{self, Common, Reach, Switch, Via};
+use super::failure::Failure;
+use super::input::{self, TokenSource};
+use super::meet;
+use super::transfer::Screen;
+use super::ui::Ctx;
+use crate::exit::Exit;
+use crate::io::files::{Action, Destination, Existing, FileErrorKind, PeerName, Planned, Refusal};
+use crate::io::transfer::{self, Decision};
+use crate::proto::app::{DeclineReason, Offer};
+use crate::report::human;
+use crate::report::sanitize::Shown;
+
+/// Receive what someone sends
+///
+/// Joins the invite that `send` printed, or prints one itself with --invite. Shows what is coming
+/// and asks before anything is written. Exits 0 once everything is verified and in place.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  knothole receive KH...
+  knothole receive @invite.txt -y -o Downloads
+  knothole receive -o - KH... | tar x")]
+pub struct Args {
+    /// The invite; @FILE or - to read it from there; asked for when left out
+    #[arg(env = "KNOTHOLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<TokenSource>,
+
+    /// Print an invite here, for `send --to` on the other side
+    #[arg(long, env = "KNOTHOLE_INVITE", value_parser = Switch, action = ArgAction::SetTrue)]
+    #[arg(conflicts_with = "token")]
+    invite: bool,
+
+    /// Where to put it: a folder, a file name, or - for stdout
+    #[arg(short, long, env = "KNOTHOLE_OUTPUT", value_name = "DIR|FILE|-")]
+    output: Option<PathBuf>,
+
+    /// Accept without asking
+    #[arg(short, long, env = "KNOTHOLE_YES", value_parser = Switch, action = ArgAction::SetTrue)]
+    yes: bool,
+
+    /// Replace files that exist
+    #[arg(long, env = "KNOTHOLE_OVERWRITE", value_parser = Switch, action = ArgAction::SetTrue)]
+    #[arg(conflicts_with = "rename")]
+    overwrite: bool,
+
+    /// Give a new name to what would replace a file that exists
+    #[arg(long, env = "KNOTHOLE_RENAME", value_parser = Switch, action = ArgAction::SetTrue)]
+    rename: bool,
+
+    /// How long the invite of --invite stays good, 30d at most
+    #[arg(
+        long,
+        env = "KNOTHOLE_EXPIRES",
+        value_name = "DURATION",
+        default_value = "1h"
+    )]
+    #[arg(value_parser = common::expires)]
+    expires: Duration,
+
+    /// Exchange invite and reply as files in a folder that both sides see
+    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
+    via: Option<Via>,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What `receive` was asked to do, checked.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who prints the invite.
+    pub role: Role,
+    /// Where to put what comes.
+    pub output: Output,
+    /// Whether to accept without asking.
+    pub yes: bool,
+    /// What to do about files that exist.
+    pub existing: Existing,
+    /// How long an invite of ours stays good.
+    pub expires: Duration,
+    /// How tokens travel, if not by hand.
+    pub via: Option<Via>,
+    /// The network.
+    pub reach: Reach,
+}
+
+/// Which side of an invite this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Prints it.
+    Issuer,
+    /// Joins it; `None` to take it from `--via`, or to ask for it.
+    Joiner(Option<TokenSource>),
+}
+
+/// Where received data goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Into the current folder, under the sender's names.
+    Here,
+    /// Into this folder or under this file name: which of the two shows when it is looked at.
+    Path(PathBuf),
+    /// To standard output.
+    Stdout,
+}
+
+impl Args {
+    /// Checks the arguments against one another.
+    ///
+    /// # Errors
+    /// They contradict one another.
+    pub fn request(&self) -> Result<Request, Failure> {
+        let output = match self.output.as_deref() {
+            None => Output::Here,
+            Some(path) if path.as_os_str() == "-" => Output::Stdout,
+            Some(path) => Output::Path(path.to_owned()),
+        };
+        if output == Output::Stdout && self.common.screen.json {
+            return Err(
+                Failure::usage("--json does not go with -o -: stdout cannot carry both")
+                    .hint("receive into a file, or leave out --json"),
+            );
+        }
+        if output == Output::Stdout && self.invite && self.via.is_none() {
+            // The invite would be the first line of the data.
+            return Err(Failure::usage(
+                "--invite does not go with -o -: stdout cannot carry both the invite and the data",
+            )
+            .hint("let the other side print the invite, or exchange it with --via"));
+        }
+        Ok(Request {
+            role: if self.invite {
+                Role::Issuer
+            } else {
+                Role::Joiner(self.token.clone())
+            },
+            output,
+            yes: self.yes,
+            existing: match (self.overwrite, self.rename) {
+                (true, _) => Existing::Overwrite,
+                (_, true) => Existing::Rename,
+                _ => Existing::Refuse,
+            },
+            expires: self.expires,
+            via: self.via.clone(),
+            reach: self.common.reach()?,
+        })
+    }
+}
+
+/// Runs `knothole receive`.
+///
+/// # Errors
+/// Anything but every file verified and in place.
+pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
+    let request = args.request()?;
+    let destination = match &request.output {
+        Output::Here => Destination::from_output(None, request.existing),
+        Output::Path(path) => Destination::from_output(Some(path), request.existing),
+        Output::Stdout => Ok(Destination::stdout()),
+    };
+    let destination = destination.map_err(|error| refused(&Refusal::Failed(error)))?;
+    let link = match &request.role {
+        Role::Issuer => {
+            let issue = meet::Issue {
+                reach: &request.reach,
+                expires: request.expires,
+                via: request.via.as_ref(),
+                qr: args.common.qr,
+                command: "knothole send FILE --to",
+                stdin_taken: false,
+            };
+            meet::issue(&issue, &ctx).await?
+        }
+        Role::Joiner(token) => {
+            let join = meet::Join {
+                reach: &request.reach,
+                token: token.as_ref(),
+                via: request.via.as_ref(),
+                stdout_taken: request.output == Output::Stdout,
+            };
+            meet::join(&join, &ctx).await?
+        }
+    };
+    ctx.ui.phase("waiting for the offer");
+    let screen = RefCell::new(Screen::new(&ctx.ui, "receiving"));
+    // A refusal of ours says more here than the word that the peer is told.
+    let refusal = RefCell::new(None);
+    let decide = |offers: Arc<[Offer]>, total: Option<u64>| {
+        let (ctx, screen, refusal, destination) = (&ctx, &screen, &refusal, &destination);
+        let yes = request.yes;
+        async move {
+            screen.borrow_mut().offer(&offers, total);
+            match decide(destination, &offers, total, yes, ctx).await {
+                Ok(planned) => Decision::Accept(planned),
+                Err((reason, failure)) => {
+                    let text = told_peer(reason);
+                    *refusal.borrow_mut() = Some(failure);
+                    Decision::Decline(reason, text.to_owned())
+                }
+            }
+        }
+    };
+    let stopped = async {
+        ctx.stop.wait().await;
+    };
+    let mut report = |report| screen.borrow_mut().report(report);
+    let ended = transfer::receive(
+        link,
+        env!("CARGO_PKG_VERSION"),
+        decide,
+        stopped,
+        &mut report,
+    )
+    .await;
+    if let Some(failure) = refusal.into_inner() {
+        return Err(failure);
+    }
+    screen.into_inner().end(ended, &ctx)
+}
+
+/// Shows the offer and asks, unless told not to.
+async fn decide(
+    destination: &Destination,
+    offers: &[Offer],
+    total: Option<u64>,
+    yes: bool,
+    ctx: &Ctx,
+) -> Result<Vec<Planned>, (DeclineReason, Failure)> {
+    let names: Vec<&str> = offers.iter().map(|offer| offer.name.as_str()).collect();
+    let names = PeerName::judge_all(&names).map_err(|bad| {
+        let name = offers
+            .get(bad.index)
+            .map_or("", |offer| offer.name.as_str());
+        let message = format!("refused the file name {:.80}: {}", Shown(name), bad.problem);
+        let hint = "the other side can rename the file and send it again";
+        (
+            DeclineReason::Name,
+            Failure::declined(message).kind("bad-name").hint(hint),
+        )
+    })?;
+    let sizes = offers.iter().map(|offer| offer.size);
+    let wanted: Vec<(PeerName, Option<u64>)> = names.into_iter().zip(sizes).collect();
+    let planned = destination
+        .plan(&wanted)
+        .map_err(|refusal| (reason(&refusal), refused(&refusal)))?;
+    show_offer(&planned, total, ctx);
+    if yes {
+        return Ok(planned);
+    }
+    match input::confirm("Receive?", true, ctx).await {
+        Ok(Some(true)) => Ok(planned),
+        Ok(Some(false)) => Err((
+            DeclineReason::User,
+            Failure::declined("you declined").kind("declined"),
+        )),
+        Ok(None) => Err((
+            DeclineReason::NoTerminal,
+            Failure::declined("there is no terminal to ask on")
+                .kind("no-terminal")
+                .hint("accept with -y"),
+        )),
+        Err(failure) => Err((DeclineReason::User, failure)),
+    }
+}
+
+/// Lists what is coming and where it would go.
+fn show_offer(planned: &[Planned], total: Option<u64>, ctx: &Ctx) {
+    /// More than a screen would push the question's context away.
+    const MOST: usize = 15;
+    ctx.ui.end_phase();
+    for one in planned.iter().take(MOST) {
+        let size = one.size().map_or("unknown size".to_owned(), human::size);
+        let path = one.path().display().to_string();
+        let what = match one.action() {
+            Action::Replace => ", replaces the one there",
+            Action::Rename => ", under a new name",
+            Action::Create | Action::Stream => "",
+        };
+        ctx.ui.note(&format!("  {} ({size}{what})", Shown(&path)));
+    }
+    if planned.len() > MOST {
+        ctx.ui.note(&format!("  and {} more", planned.len() - MOST));
+    }
+    let files = human::count(planned.len(), "file");
+    let total = total.map_or("total size unknown".to_owned(), |total| human::size(total));
+    ctx.ui.note(&format!("{files}, {total}"));
+}
+
+fn reason(refusal: &Refusal) -> DeclineReason {
+    match refusal {
+        Refusal::Exists { .. } | Refusal::Twin { .. } => DeclineReason::Exists,
+        Refusal::SameName { .. } | Refusal::NoFreeName { .. } => DeclineReason::Name,
+        Refusal::Space { .. } | Refusal::TooLarge { .. } => DeclineReason::Space,
+        _ => DeclineReason::Other,
+    }
+}
+
+/// What the peer hears: the class, never a path of this machine.
+fn told_peer(reason: DeclineReason) -> &'static str {
+    match reason {
+        DeclineReason::NoTerminal => "the receiver runs without a terminal and without -y",
+        DeclineReason::User => "the person at the receiver said no",
+        DeclineReason::Exists => "a file of that name exists there",
+        DeclineReason::Name => "a file name is not allowed there",
+        DeclineReason::Space => "there is not enough space",
+        DeclineReason::Other => "the destination does not fit what is offered",
+    }
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    let message = refusal.to_string();
+    let failure = match refusal {
+        Refusal::Space { .. } | Refusal::TooLarge { .. } => Failure::incomplete(message),
+        Refusal::Failed(error) if error.kind() == FileErrorKind::Usage => Failure::usage(message),
+        Refusal::Failed(_) => Failure::incomplete(message),
+        _ => Failure::declined(message),
+    };
+    let failure = failure.kind(refusal.kind());
+    match refusal.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -1,0 +1,284 @@
+//! `knothole selftest`: does this build work on this machine?
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use super::common::{self, ScreenArgs};
+use super::failure::Failure;
+use super::meet;
+use super::ui::{Ctx, Ui};
+use crate::exit::Exit;
+use crate::io::files::{Destination, Existing, FileError, PeerName, Source};
+use crate::io::peer::{Issuer, Joiner, Network, Server};
+use crate::io::transfer::{self, Decision};
+use crate::proto::app::{DeclineReason, Offer, Outcome};
+use crate::proto::stun::responder;
+use crate::proto::token;
+use crate::report::human;
+use crate::report::model::{SelftestReport, SelftestStep};
+
+/// Check that this build works on this machine
+///
+/// Starts a STUN server and two peers on the loopback interface, sends a file by invite and
+/// verifies it. Needs no internet. Each step is a line with its time.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  knothole selftest
+  knothole selftest --json")]
+pub struct Args {
+    /// How long the whole test may take
+    #[arg(
+        long,
+        env = "KNOTHOLE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "60s"
+    )]
+    #[arg(value_parser = common::timeout)]
+    pub timeout: Duration,
+
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// Size of the file that is sent, in bytes: a few windows of data, a moment's work.
+const FILE: usize = 8 << 20;
+
+/// Runs `knothole selftest`.
+///
+/// # Errors
+/// A step did not work: exit 3, or 4 if the file arrived changed.
+pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
+    let mut steps = Steps {
+        ui: ctx.ui.clone(),
+        at: Instant::now(),
+        done: vec![],
+    };
+    let result = tokio::select! {
+        biased;
+        cause = ctx.stop.wait() => Err(Failure::interrupted(cause)),
+        () = tokio::time::sleep(args.timeout) => {
+            Err(Failure::incomplete(format!("not finished within {} s", args.timeout.as_secs())).kind("timeout"))
+        }
+        result = test(&mut steps) => result,
+    };
+    let total = steps.done.iter().map(|step| step.ms).sum();
+    if ctx.ui.json() {
+        let ok = result.is_ok();
+        ctx.ui.object(&SelftestReport {
+            command: "selftest".to_owned(),
+            ok,
+            ms: total,
+            steps: steps.done,
+        })?;
+    } else if result.is_ok() {
+        ctx.ui.result(&format!(
+            "ok: this build works on this machine ({total:.0} ms)"
+        ))?;
+    }
+    result.map(|()| Exit::Done)
+}
+
+/// The steps so far, each a line as soon as it is done.
+struct Steps {
+    ui: Ui,
+    at: Instant,
+    done: Vec<SelftestStep>,
+}
+
+impl Steps {
+    fn done(&mut self, step: &str, detail: String) -> Result<(), Failure> {
+        let ms = (self.at.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
+        if !self.ui.json() {
+            self.ui
+                .result(&format!("ok  {step:<10} {detail} ({ms} ms)"))?;
+        }
+        self.done.push(SelftestStep {
+            step: step.to_owned(),
+            detail,
+            ms,
+        });
+        self.at = Instant::now();
+        Ok(())
+    }
+}
+
+async fn test(steps: &mut Steps) -> Result<(), Failure> {
+    let system = |what: &str, error: std::io::Error| {
+        Failure::incomplete(what.to_owned())
+            .kind("system")
+            .because(error)
+    };
+    let responder = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .map_err(|e| system("bind a loopback port", e))?;
+    let stun = responder
+        .local_addr()
+        .map_err(|e| system("bind a loopback port", e))?;
+    let responding = respond(&responder);
+    let body = async {
+        steps.done("stun", format!("a server on {stun}"))?;
+        transfer_a_file(steps, stun).await
+    };
+    tokio::select! {
+        error = responding => Err(system("the STUN server", error)),
+        result = body => result,
+    }
+}
+
+async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Failure> {
+    let network = Network {
+        stun: vec![Server {
+            host: stun.ip().to_string(),
+            port: stun.port(),
+        }],
+        turn: None,
+        ipv4: true,
+        ipv6: false,
+        bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        patience: Duration::from_secs(20),
+    };
+    let link_failure = |error| meet::failure(error, "loopback");
+    let mut issuer = Issuer::open(&network, Duration::from_mins(5))
+        .await
+        .map_err(link_failure)?;
+    let seen = issuer.endpoint().mappings().concat();
+    let [seen] = seen[..] else {
+        return Err(Failure::incomplete("the STUN server on loopback did not answer").kind("stun"));
+    };
+    steps.done("gather", format!("the server sees {seen}"))?;
+    let text = issuer.invite().0.encode();
+    let invite = token::parse_invite(&text)
+        .map_err(|error| Failure::incomplete(error.to_string()).kind("token"))?;
+    steps.done("invite", format!("{} characters", text.len()))?;
+
+    let (_replies_tx, mut replies) = mpsc::channel(1);
+    let joining = async {
+        let joiner = Joiner::start(&network, &invite, None).await?;
+        joiner.opened().await?;
+        Ok(joiner.into_link())
+    };
+    let (sender, receiver) =
+        tokio::try_join!(issuer.wait(&mut replies, |_| {}), joining).map_err(link_failure)?;
+    let path = receiver
+        .path()
+        .map_or("unknown".to_owned(), |path| path.kind.name().to_owned());
+    steps.done("connect", format!("a {path} path"))?;
+
+    let folder = Scratch::make().map_err(|error| {
+        Failure::incomplete("make a temporary folder")
+            .kind("disk")
+            .because(error)
+    })?;
+    let file_failure = |error: FileError| Failure::incomplete(error.to_string()).kind("disk");
+    let mut contents = vec![0; FILE];
+    blake3::Hasher::new()
+        .update(text.as_bytes())
+        .finalize_xof()
+        .fill(&mut contents);
+    let from = folder.0.join("selftest.bin");
+    std::fs::write(&from, &contents).map_err(|error| {
+        Failure::incomplete(format!("write {}", from.display()))
+            .kind("disk")
+            .because(error)
+    })?;
+    let sources = Source::open_all(&[from]).map_err(file_failure)?;
+    let into = folder.0.join("received");
+    let destination = Destination::file(&into, Existing::Refuse).map_err(file_failure)?;
+    let decide = |offers: Arc<[Offer]>, _| async move {
+        let names: Vec<&str> = offers.iter().map(|offer| offer.name.as_str()).collect();
+        let planned = PeerName::judge_all(&names).map(|names| {
+            destination.plan(
+                &names
+                    .into_iter()
+                    .zip(offers.iter().map(|offer| offer.size))
+                    .collect::<Vec<_>>(),
+            )
+        });
+        match planned {
+            Ok(Ok(planned)) => Decision::Accept(planned),
+            _ => Decision::Decline(DeclineReason::Other, String::new()),
+        }
+    };
+    let (mut unheard, mut unseen) = (|_| {}, |_| {});
+    let version = env!("CARGO_PKG_VERSION");
+    let (sent, received) = tokio::join!(
+        transfer::send(
+            sender,
+            sources,
+            version,
+            std::future::pending(),
+            &mut unheard
+        ),
+        transfer::receive(
+            receiver,
+            version,
+            decide,
+            std::future::pending(),
+            &mut unseen
+        ),
+    );
+    let sent = sent.map_err(|error| Failure::incomplete(error.to_string()))?;
+    for (side, outcome) in [("sender", sent.outcome), ("receiver", received.outcome)] {
+        if outcome != Outcome::Done {
+            return Err(Failure::incomplete(format!("{side}: {outcome}")).kind(outcome.word()));
+        }
+    }
+    let arrived = std::fs::read(&into).map_err(|error| {
+        Failure::incomplete(format!("read {}", into.display()))
+            .kind("disk")
+            .because(error)
+    })?;
+    if arrived != contents {
+        return Err(Failure::unverified("the file arrived changed"));
+    }
+    steps.done(
+        "transfer",
+        format!("{} sent and verified", human::size(FILE as u64)),
+    )
+}
+
+/// Answers STUN requests; returns only when the socket fails.
+async fn respond(socket: &UdpSocket) -> std::io::Error {
+    let mut buffer = [0; 1500];
+    loop {
+        let (len, from) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => return error,
+        };
+        if let Some(answer) = responder::respond(&buffer[..len], from)
+            && let Err(error) = socket.send_to(&answer, from).await
+        {
+            return error;
+        }
+    }
+}
+
+/// A temporary folder of our own, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> std::io::Result<Self> {
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).map_err(|error| std::io::Error::other(error.to_string()))?;
+        let folder = std::env::temp_dir().join(format!(
+            "knothole-selftest-{:016x}",
+            u64::from_be_bytes(name)
+        ));
+        std::fs::create_dir(&folder)?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            log::warn!("remove {}: {error}", self.0.display());
+        }
+    }
+}

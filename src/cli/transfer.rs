@@ -1,0 +1,198 @@
+//! What `send` and `receive` share: showing a transfer, and turning its end into an exit code.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::failure::Failure;
+use super::meet;
+use super::progress::Progress;
+use super::ui::{Ctx, Ui};
+use crate::exit::Exit;
+use crate::io::transfer::{Ended, Report};
+use crate::proto::app::{CancelReason, Offer, Outcome, OutcomeKind, Remedy, Side};
+use crate::report::human;
+use crate::report::model::{Event, FileAction};
+use crate::report::sanitize::Shown;
+
+/// Shows one transfer, from the acceptance of the offer to its end.
+pub struct Screen {
+    ui: Ui,
+    label: &'static str,
+    total: Option<u64>,
+    names: Vec<String>,
+    bar: Option<Progress>,
+    started: Option<Instant>,
+    bytes: u64,
+    files: u64,
+    failed: Option<Failure>,
+}
+
+impl Screen {
+    pub fn new(ui: &Ui, label: &'static str) -> Self {
+        let (ui, names) = (ui.clone(), vec![]);
+        Self {
+            ui,
+            label,
+            total: None,
+            names,
+            bar: None,
+            started: None,
+            bytes: 0,
+            files: 0,
+            failed: None,
+        }
+    }
+
+    /// What is going to be transferred.
+    pub fn offer(&mut self, offers: &[Offer], total: Option<u64>) {
+        self.names = offers.iter().map(|offer| offer.name.clone()).collect();
+        self.total = total;
+    }
+
+    /// Takes one report of the transfer.
+    pub fn report(&mut self, report: Report) {
+        match report {
+            Report::Hello(peer) => {
+                self.ui.verbose(
+                    1,
+                    &format!("the other side is knothole {}", Shown(&peer.version)),
+                );
+            }
+            Report::Accepted => {
+                self.started = Some(Instant::now());
+                self.ui.end_phase();
+                self.bar = Some(self.ui.progress(self.label, self.total));
+            }
+            Report::Bytes(bytes) => {
+                if let Some(bar) = &self.bar {
+                    bar.set(bytes);
+                }
+            }
+            Report::File {
+                index,
+                size,
+                blake3,
+                path,
+            } => {
+                self.bytes += size;
+                self.files += 1;
+                if let Some(bar) = &self.bar {
+                    bar.set_files_done(self.files);
+                }
+                let name = self.names.get(index).cloned().unwrap_or_default();
+                let at = path
+                    .as_deref()
+                    .map_or_else(|| name.clone(), |path| path.display().to_string());
+                let action = match path.as_deref().and_then(Path::file_name) {
+                    Some(file) if file != name.as_str() => FileAction::Renamed,
+                    _ => FileAction::Written,
+                };
+                let said = self.ui.event(&Event::File {
+                    path: at.clone(),
+                    bytes: size,
+                    blake3: blake3.to_string(),
+                    resumed_from: None,
+                    action,
+                });
+                if let Err(error) = said {
+                    self.failed = Some(error);
+                }
+                self.ui
+                    .verbose(1, &format!("{} verified, BLAKE3 {blake3}", Shown(&at)));
+            }
+            Report::Silence(silence) => {
+                if silence.as_secs().is_multiple_of(5) {
+                    self.ui.note(&format!(
+                        "nothing heard from the other side for {} s; waiting",
+                        silence.as_secs()
+                    ));
+                }
+            }
+            Report::Heard => self.ui.note("the other side is back"),
+        }
+    }
+
+    /// Says how it ended.
+    ///
+    /// # Errors
+    /// Every end but success.
+    pub fn end(mut self, ended: Ended, ctx: &Ctx) -> Result<Exit, Failure> {
+        if let Some(bar) = self.bar.take() {
+            if ended.outcome == Outcome::Done {
+                bar.set(self.bytes);
+            }
+            bar.finish();
+        }
+        self.ui.end_phase();
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        if ended.outcome == Outcome::Done {
+            let elapsed = self.started.map(|at| at.elapsed()).unwrap_or_default();
+            let seconds = elapsed.as_secs_f64();
+            self.ui.event(&Event::Done {
+                bytes: self.bytes,
+                seconds,
+                files: self.files,
+            })?;
+            #[allow(clippy::cast_precision_loss)]
+            let rate = self.bytes as f64 / seconds.max(1e-9);
+            let files = human::count(usize::try_from(self.files).unwrap_or(usize::MAX), "file");
+            self.ui.note(&format!(
+                "done: {files}, {} in {:.1} s ({}), verified",
+                human::size(self.bytes),
+                seconds,
+                human::rate(rate)
+            ));
+            return Ok(Exit::Done);
+        }
+        Err(failure(ended, ctx))
+    }
+}
+
+/// Turns every end but success into what is said and exited with.
+fn failure(ended: Ended, ctx: &Ctx) -> Failure {
+    let outcome = &ended.outcome;
+    if let (
+        Outcome::Cancelled {
+            by: Side::Here,
+            reason: CancelReason::User,
+            ..
+        },
+        Some(cause),
+    ) = (outcome, ctx.stop.now())
+    {
+        return Failure::interrupted(cause);
+    }
+    if let (Outcome::Lost, Some(error)) = (outcome, ended.link) {
+        return meet::failure(error, "the transfer was not finished");
+    }
+    // It may quote the peer.
+    let message = format!("{:.400}", Shown(&outcome.to_string()));
+    let failure = match outcome.kind() {
+        OutcomeKind::Declined => Failure::declined(message),
+        OutcomeKind::Verification => Failure::unverified(message),
+        OutcomeKind::Done | OutcomeKind::Failed | OutcomeKind::Interrupted => {
+            Failure::incomplete(message)
+        }
+    };
+    let hint = ended.hint.or_else(|| hint(outcome).map(str::to_owned));
+    let failure = failure.kind(outcome.word());
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn hint(outcome: &Outcome) -> Option<&'static str> {
+    match outcome.remedy() {
+        Remedy::Nothing => None,
+        Remedy::Again => Some("try again with a new invite"),
+        Remedy::Here => Some("change that here and try again with a new invite"),
+        Remedy::There => {
+            Some("it has to be changed at the other side; then try again with a new invite")
+        }
+        Remedy::UpdateHere => Some("update knothole here"),
+        Remedy::UpdateThere => Some("update knothole at the other side"),
+    }
+}

@@ -1,0 +1,669 @@
+//! The two voices of the program: results on stdout, talk for people on stderr.
+//!
+//! Everything that is drawn on stderr (lines, the phase line, the progress bar, a prompt with
+//! what was typed so far) goes through one lock here, so that nothing overwrites anything else.
+//! Texts from a peer must have passed `report::sanitize` before they come here.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use colored::{ColoredString, Colorize};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::progress::{self, Progress};
+use super::signals::{Cause, Stop};
+use crate::report::model::{self, Event, State};
+
+/// When to do something that depends on a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum When {
+    /// When it makes sense here.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// What the command line says about the screen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Events on stdout instead of results.
+    pub json: bool,
+    /// No talk, except errors and questions.
+    pub quiet: bool,
+    /// How much detail: 0 for little.
+    pub verbose: u8,
+    /// Colours.
+    pub color: When,
+    /// No bars and no line that rewrites itself.
+    pub no_progress: bool,
+}
+
+/// What a run needs besides its arguments.
+#[derive(Clone, Debug)]
+pub struct Ctx {
+    /// The screen.
+    pub ui: Ui,
+    /// Whether the run was asked to stop.
+    pub stop: Stop,
+}
+
+/// The screen. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Ui(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    out: Palette,
+    err: Palette,
+    /// Whether lines that rewrite themselves can be drawn.
+    live: bool,
+    stop: Stop,
+    screen: Mutex<Screen>,
+}
+
+impl Ui {
+    /// Creates the screen from what the command line and the environment say.
+    #[must_use]
+    pub fn new(options: Options, stop: Stop) -> Self {
+        let (out_tty, err_tty) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let on = |tty| color(options.color, tty, &env);
+        // `colored` knows one answer for both streams; `Palette` decides for each.
+        colored::control::set_override(true);
+        Self(Arc::new(Inner {
+            options,
+            out: Palette(on(out_tty)),
+            err: Palette(on(err_tty)),
+            live: err_tty && !dumb() && !options.no_progress && !options.quiet && !options.json,
+            stop,
+            screen: Mutex::default(),
+        }))
+    }
+
+    /// Prints one result line on stdout, at once. Under `--json` nothing is printed: the result
+    /// is told by [`Ui::event`].
+    ///
+    /// # Errors
+    /// Stdout cannot be written; a closed pipe is a failure that is quiet and exits 0.
+    pub fn result(&self, line: &str) -> Result<(), Failure> {
+        if self.0.options.json {
+            Ok(())
+        } else {
+            self.raw(format!("{line}\n").as_bytes())
+        }
+    }
+
+    /// Prints one event on stdout under `--json`, and nothing otherwise.
+    ///
+    /// # Errors
+    /// As [`Ui::result`].
+    pub fn event(&self, event: &Event) -> Result<(), Failure> {
+        if self.0.options.json {
+            self.object(event)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Prints one JSON object of `report::model` on stdout.
+    ///
+    /// # Errors
+    /// As [`Ui::result`].
+    pub fn object(&self, value: &impl Serialize) -> Result<(), Failure> {
+        self.raw(format!("{}\n", model::line(value)).as_bytes())
+    }
+
+    /// Writes bytes to stdout as they are, and flushes.
+    ///
+    /// # Errors
+    /// As [`Ui::result`].
+    pub fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.screen().aside(|| {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(bytes).and_then(|()| stdout.flush())
+        });
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.stdout_failed(error)),
+        }
+    }
+
+    /// Turns an error of a write to stdout into the failure it is, and asks the run to stop when
+    /// nobody reads any more.
+    #[must_use]
+    pub fn stdout_failed(&self, error: io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            self.0.stop.trigger(Cause::StdoutClosed);
+            return Failure::interrupted(Cause::StdoutClosed);
+        }
+        Failure::incomplete("cannot write to standard output")
+            .kind("stdout")
+            .because(error)
+    }
+
+    /// Tells that the link moved on: the phase line for people, the event for scripts.
+    ///
+    /// # Errors
+    /// As [`Ui::result`].
+    pub fn state(&self, state: State) -> Result<(), Failure> {
+        self.phase(state.phase());
+        self.event(&Event::State { state })
+    }
+
+    /// Shows what the program is busy with, and for how long already, until the next phase or
+    /// progress bar; off a terminal, as one plain line.
+    pub fn phase(&self, text: &str) {
+        let mut screen = self.screen();
+        if screen.phase.as_ref().is_some_and(|(now, _)| now == text) {
+            return;
+        }
+        screen.clear_bar();
+        screen.phase = Some((text.to_owned(), Instant::now()));
+        if self.0.live && ours() {
+            screen.draw_phase();
+        } else if !self.0.options.quiet {
+            screen.say(&format!("{text}\n"));
+        }
+    }
+
+    /// Ends the phase line.
+    pub fn end_phase(&self) {
+        let mut screen = self.screen();
+        screen.clear_bar();
+        screen.phase = None;
+    }
+
+    /// Starts the progress of `label` (one word, such as `sending`); it ends the phase line.
+    #[must_use]
+    pub fn progress(&self, label: &str, total: Option<u64>) -> Progress {
+        self.end_phase();
+        let bar = self.0.live.then(|| {
+            let bar = progress::bar(
+                label,
+                total,
+                width(),
+                ProgressDrawTarget::stderr_with_hz(10),
+            );
+            self.screen().bar = Some(bar.clone());
+            bar
+        });
+        Progress::start(self.clone(), label, total, bar)
+    }
+
+    /// Tells a person something.
+    pub fn note(&self, text: &str) {
+        self.talk(&format!("{text}\n"));
+    }
+
+    /// Warns a person.
+    pub fn warn(&self, text: &str) {
+        self.talk(&format!("{} {text}\n", self.err().warning("warning:")));
+    }
+
+    /// Tells a person what to try.
+    pub fn hint(&self, text: &str) {
+        self.talk(&format!("{} {text}\n", self.err().hint("hint:")));
+    }
+
+    /// Tells a person a detail that was asked for with `-v` at least `level` times.
+    pub fn verbose(&self, level: u8, text: &str) {
+        if self.verbosity() >= level {
+            self.talk(&format!("{}\n", self.err().dim(text)));
+        }
+    }
+
+    /// Prints a failure: for people on stderr, also when quiet; as an event under `--json`.
+    pub fn fail(&self, failure: &Failure) {
+        self.end_phase();
+        if failure.is_quiet() {
+            return;
+        }
+        let _ = self.event(&failure.event());
+        let palette = self.err();
+        let mut text = format!("{} {}\n", palette.error("error:"), failure.message);
+        for cause in failure.causes() {
+            text += &format!("  {} {cause}\n", palette.dim("cause:"));
+        }
+        if let Some(hint) = &failure.hint {
+            text += &format!("{} {hint}\n", palette.hint("hint:"));
+        }
+        self.screen().say(&text);
+    }
+
+    /// Prints lines that are already laid out, such as a QR code; not when quiet.
+    pub fn block(&self, lines: &[String]) {
+        self.talk(&(lines.join("\n") + "\n"));
+    }
+
+    /// Colours for texts on stderr.
+    #[must_use]
+    pub fn err(&self) -> Palette {
+        self.0.err
+    }
+
+    /// Colours for texts on stdout.
+    #[must_use]
+    pub fn out(&self) -> Palette {
+        self.0.out
+    }
+
+    /// Whether stdout carries JSON.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        self.0.options.json
+    }
+
+    /// Whether a person wants to hear nothing but errors.
+    #[must_use]
+    pub fn quiet(&self) -> bool {
+        self.0.options.quiet
+    }
+
+    /// How often `-v` was given.
+    #[must_use]
+    pub fn verbosity(&self) -> u8 {
+        self.0.options.verbose
+    }
+
+    /// Takes everything that moves off the screen: the last thing before the program ends.
+    pub fn close(&self) {
+        let mut screen = self.screen();
+        screen.clear_bar();
+        screen.hide_prompt();
+        screen.prompt = None;
+    }
+
+    pub(super) fn stopping(&self, cause: Cause) {
+        match cause {
+            Cause::Interrupt => self.note("stopping; Ctrl-C again quits at once"),
+            _ => self.note("stopping"),
+        }
+    }
+
+    /// Shows a prompt in place of the phase line; `out` is where, if not stderr.
+    pub(super) fn open_prompt(&self, text: &str, out: Option<File>) {
+        let mut screen = self.screen();
+        screen.clear_bar();
+        screen.prompt = Some(Prompt {
+            text: text.to_owned(),
+            typed: String::new(),
+            row: None,
+            asleep: false,
+            out,
+        });
+        screen.show_prompt();
+    }
+
+    /// Shows what was typed so far.
+    pub(super) fn typed(&self, typed: &str) {
+        let mut screen = self.screen();
+        screen.hide_prompt();
+        if let Some(prompt) = &mut screen.prompt {
+            typed.clone_into(&mut prompt.typed);
+        }
+        screen.show_prompt();
+    }
+
+    /// Leaves the prompt and its answer on the screen as a finished line, and the next line
+    /// starts with an empty prompt.
+    pub(super) fn entered(&self) {
+        let mut screen = self.screen();
+        if let Some(prompt) = &mut screen.prompt {
+            prompt.write("\r\n");
+            prompt.row = None;
+            prompt.typed.clear();
+        }
+        screen.show_prompt();
+    }
+
+    /// Leaves the prompt where it is, for the screen is someone else's now.
+    pub(super) fn forget_prompt(&self) {
+        if let Some(prompt) = &mut self.screen().prompt {
+            prompt.row = None;
+            prompt.asleep = true;
+        }
+    }
+
+    /// Draws the prompt anew after something else had the screen.
+    pub(super) fn wake_prompt(&self) {
+        let mut screen = self.screen();
+        if let Some(prompt) = &mut screen.prompt {
+            prompt.row = None;
+            prompt.asleep = false;
+        }
+        screen.show_prompt();
+    }
+
+    /// Takes the prompt away; the phase line comes back.
+    pub(super) fn close_prompt(&self) {
+        let mut screen = self.screen();
+        screen.hide_prompt();
+        screen.prompt = None;
+        if self.0.live && ours() && screen.bar.is_none() {
+            screen.draw_phase();
+        }
+    }
+
+    /// Follows the run into the background, where the phase line would get in the shell's way,
+    /// and back.
+    pub(super) fn resumed(&self) {
+        let mut screen = self.screen();
+        match (&screen.phase, &screen.bar) {
+            (Some(_), None) if self.0.live && ours() => screen.draw_phase(),
+            (Some(_), Some(bar)) if !ours() => {
+                bar.abandon();
+                screen.bar = None;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn drop_bar(&self) {
+        self.screen().clear_bar();
+    }
+
+    fn talk(&self, text: &str) {
+        if !self.0.options.quiet {
+            self.screen().say(text);
+        }
+    }
+
+    fn screen(&self) -> MutexGuard<'_, Screen> {
+        self.0.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Styles for one stream; without colours they leave the text as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Palette(bool);
+
+impl Palette {
+    /// Whether there are colours.
+    #[must_use]
+    pub const fn is_on(self) -> bool {
+        self.0
+    }
+
+    /// One without colours.
+    #[must_use]
+    pub const fn plain() -> Self {
+        Self(false)
+    }
+
+    /// The name of a thing, a heading.
+    #[must_use]
+    pub fn strong(self, text: &str) -> String {
+        self.style(text, |t| t.bold())
+    }
+
+    /// What matters less.
+    #[must_use]
+    pub fn dim(self, text: &str) -> String {
+        self.style(text, |t| t.dimmed())
+    }
+
+    /// What went well.
+    #[must_use]
+    pub fn good(self, text: &str) -> String {
+        self.style(text, |t| t.green())
+    }
+
+    /// The word before an error.
+    #[must_use]
+    pub fn error(self, text: &str) -> String {
+        self.style(text, |t| t.red().bold())
+    }
+
+    /// The word before a warning.
+    #[must_use]
+    pub fn warning(self, text: &str) -> String {
+        self.style(text, |t| t.yellow().bold())
+    }
+
+    /// The word before a hint, a command to copy.
+    #[must_use]
+    pub fn hint(self, text: &str) -> String {
+        self.style(text, |t| t.cyan())
+    }
+
+    fn style(self, text: &str, style: impl Fn(&str) -> ColoredString) -> String {
+        if self.0 {
+            style(text).to_string()
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// Decides about colours: `--color` first, then `NO_COLOR`, `CLICOLOR_FORCE`, `CLICOLOR`,
+/// `TERM=dumb`, and last whether the stream is a terminal.
+pub(super) fn color(when: When, tty: bool, env: &dyn Fn(&str) -> Option<String>) -> bool {
+    let set = |name| env(name).filter(|value| !value.is_empty());
+    match when {
+        When::Always => true,
+        When::Never => false,
+        When::Auto if set("NO_COLOR").is_some() => false,
+        When::Auto if set("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
+        When::Auto if set("CLICOLOR").is_some_and(|value| value == "0") => false,
+        When::Auto => tty && set("TERM").is_none_or(|term| term != "dumb"),
+    }
+}
+
+pub(super) fn env(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// Whether the terminal cannot move its cursor.
+pub(super) fn dumb() -> bool {
+    env("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Returns columns and rows of the terminal on stderr, if there is one that knows.
+pub(super) fn terminal_size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// Whether the run is in the foreground of the terminal on stderr.
+pub(super) fn ours() -> bool {
+    // Without a controlling terminal there is no background either.
+    rustix::termios::tcgetpgrp(io::stderr())
+        .map_or(true, |group| group == rustix::process::getpgrp())
+}
+
+pub(super) fn width() -> usize {
+    terminal_size().map_or(80, |(cols, _)| cols)
+}
+
+/// What is on stderr besides plain lines.
+#[derive(Debug, Default)]
+struct Screen {
+    phase: Option<(String, Instant)>,
+    bar: Option<ProgressBar>,
+    prompt: Option<Prompt>,
+}
+
+impl Screen {
+    fn say(&mut self, text: &str) {
+        // Nothing can be done about a stderr that is gone, and nobody would hear of it.
+        let _ = self.aside(|| io::stderr().lock().write_all(text.as_bytes()));
+    }
+
+    /// Runs `write` with everything that moves taken off the screen.
+    fn aside<T>(&mut self, write: impl FnOnce() -> T) -> T {
+        self.hide_prompt();
+        let value = match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        };
+        self.show_prompt();
+        value
+    }
+
+    fn draw_phase(&mut self) {
+        if let (Some((text, since)), None) = (&self.phase, &self.prompt) {
+            let target = ProgressDrawTarget::stderr_with_hz(10);
+            let bar = progress::phase(text, since.elapsed(), target);
+            bar.enable_steady_tick(Duration::from_millis(100));
+            self.bar = Some(bar);
+        }
+    }
+
+    fn clear_bar(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn hide_prompt(&mut self) {
+        if let Some(prompt) = &mut self.prompt {
+            prompt.hide();
+        }
+    }
+
+    fn show_prompt(&mut self) {
+        if let Some(prompt) = self.prompt.as_mut().filter(|prompt| !prompt.asleep) {
+            prompt.show(terminal_size().unwrap_or((80, 24)));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Prompt {
+    text: String,
+    typed: String,
+    /// The row of the cursor below the prompt's first, while it is on the screen.
+    row: Option<usize>,
+    /// Not to be drawn: the screen is someone else's.
+    asleep: bool,
+    out: Option<File>,
+}
+
+impl Prompt {
+    fn hide(&mut self) {
+        if let Some(row) = self.row.take() {
+            if dumb() {
+                self.write("\r\n");
+            } else {
+                let up = if row > 0 {
+                    format!("\x1b[{row}A")
+                } else {
+                    String::new()
+                };
+                self.write(&format!("{up}\r\x1b[J"));
+            }
+        }
+    }
+
+    fn show(&mut self, size: (usize, usize)) {
+        let (text, row) = layout(&self.text, &self.typed, size);
+        if self.row.is_some() {
+            self.hide();
+        }
+        self.write(&text);
+        self.row = Some(row);
+    }
+
+    fn write(&mut self, text: &str) {
+        let _ = match &mut self.out {
+            Some(file) => file.write_all(text.as_bytes()),
+            None => io::stderr().lock().write_all(text.as_bytes()),
+        };
+    }
+}
+
+/// Lays a prompt out: the text to write, and the row the cursor is on then. What would fill more
+/// than half of the screen shows its end only: rows that scrolled away cannot be rewritten.
+fn layout(prompt: &str, typed: &str, (cols, rows): (usize, usize)) -> (String, usize) {
+    let printable = |c: char| {
+        if c.is_ascii_graphic() || c == ' ' {
+            c
+        } else if c == '\n' {
+            ' '
+        } else {
+            '?'
+        }
+    };
+    let room = (cols * (rows / 2).max(1)).saturating_sub(prompt.chars().count());
+    let typed: Vec<char> = typed.chars().map(printable).collect();
+    let mut text = prompt.to_owned();
+    if typed.len() > room {
+        let mark = "...";
+        text += mark;
+        text.extend(&typed[typed.len() - room.saturating_sub(mark.len()).min(typed.len())..]);
+    } else {
+        text.extend(&typed);
+    }
+    let cells = text.chars().count();
+    if cells > 0 && cells.is_multiple_of(cols) {
+        // A full row leaves the cursor between two rows: push it to the next one.
+        text += " \r";
+    }
+    (text, cells / cols)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(when: When, tty: bool, vars: &[(&str, &str)]) -> bool {
+        color(when, tty, &|name| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| (*v).to_owned())
+        })
+    }
+
+    #[test]
+    fn colour_follows_the_terminal_unless_told() {
+        assert!(decide(When::Auto, true, &[("TERM", "xterm")]));
+        assert!(decide(When::Auto, true, &[]));
+        assert!(!decide(When::Auto, false, &[("TERM", "xterm")]));
+        assert!(!decide(When::Auto, true, &[("TERM", "dumb")]));
+        assert!(!decide(When::Auto, true, &[("CLICOLOR", "0")]));
+    }
+
+    #[test]
+    fn no_color_beats_force_and_the_flag_beats_both() {
+        let both = [("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")];
+        assert!(!decide(When::Auto, true, &both));
+        assert!(decide(When::Always, false, &both));
+        assert!(decide(When::Auto, false, &both[1..]));
+        assert!(!decide(When::Never, true, &both[1..]));
+        assert!(!decide(When::Auto, false, &[("CLICOLOR_FORCE", "0")]));
+        assert!(
+            decide(When::Auto, true, &[("NO_COLOR", "")]),
+            "an empty one is not set"
+        );
+    }
+
+    #[test]
+    fn a_prompt_knows_which_row_the_cursor_is_on() {
+        assert_eq!(layout("code: ", "ABC", (40, 24)), ("code: ABC".into(), 0));
+        let (text, row) = layout("", &"x".repeat(40), (40, 24));
+        assert!(text.ends_with(" \r"));
+        assert_eq!(row, 1);
+        assert_eq!(layout("", &"x".repeat(79), (40, 24)).1, 1);
+    }
+
+    #[test]
+    fn a_prompt_shows_the_end_of_what_does_not_fit() {
+        let typed = "x".repeat(5000) + "END";
+        let (text, row) = layout("code: ", &typed, (40, 24));
+        assert!(text.starts_with("code: ...x"));
+        assert!(text.trim_end().ends_with("END"));
+        assert!(row <= 12);
+    }
+
+    #[test]
+    fn a_prompt_lets_no_control_character_through() {
+        assert_eq!(layout("", "a\u{1b}b\nc\u{e4}", (40, 24)).0, "a?b c?");
+    }
+}

@@ -1,0 +1,293 @@
+//! One peer connection of the `webrtc` crate on our sockets, with one data channel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::peer_connection::certificate::CertificateParams;
+use tokio::sync::watch;
+use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
+use webrtc::peer_connection::crypto::{self, SignatureScheme};
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCCertificate,
+    RTCConfigurationBuilder, RTCIceCandidateInit, RTCIceConnectionState, RTCIceGatheringState,
+    RTCPeerConnectionState, RTCSessionDescription, SettingEngineBuilder,
+};
+
+use super::endpoint::Endpoint;
+use super::runtime::PeerRuntime;
+use super::socket::Granted;
+use crate::proto::token::Fingerprint;
+
+/// Largest SCTP receive window: more gains nothing at 500 MiB/s and costs memory.
+const MAX_WINDOW: usize = 2 << 20;
+/// A window above this share of the socket buffer stalls a transfer for good when the buffer
+/// overflows (0.77 worked, 0.92 did not).
+const WINDOW_SHARE: f64 = 0.6;
+/// What may wait in the crate beyond the peer's window before `send` waits.
+const SEND_AHEAD: usize = 1 << 20;
+/// Between checks of one pair, on the crate's clock (RFC 8445 §14.2 has 50 ms as a minimum).
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Checks of one pair; 65,535 would overflow a counter of the crate.
+const MAX_CHECKS: u16 = 65_534;
+/// On the crate's clock: 0.4 s of the wall's on a short path, 20 s on a long one. These checks
+/// measure the round trip; keeping the mapping alive is the endpoint's work.
+const CONSENT_INTERVAL: Duration = Duration::from_secs(20);
+/// The data channel both sides agree on without a message (RFC 8831 §6.5: negotiated out of band).
+const CHANNEL: u16 = 0;
+
+/// A certificate made for one invitation or one joining, and its SHA-256.
+pub struct Identity {
+    certificate: RTCCertificate,
+    pub fingerprint: Fingerprint,
+}
+
+impl Identity {
+    /// # Errors
+    /// When the crypto provider fails.
+    pub fn generate() -> anyhow::Result<Self> {
+        let provider = crypto::default_provider().map_err(|error| anyhow::anyhow!("{error}"))?;
+        // The common name is on the wire in every handshake: it says nothing.
+        let params = CertificateParams::new(vec!["peer".to_owned()])?;
+        let certificate =
+            RTCCertificate::generate(provider.crypto(), SignatureScheme::EcdsaP256Sha256, params)?;
+        let first = certificate
+            .get_fingerprints(provider.crypto())?
+            .into_iter()
+            .next();
+        let fingerprint = first.context("a certificate without fingerprint")?.value;
+        let fingerprint = fingerprint
+            .parse()
+            .map_err(|_| anyhow::anyhow!("fingerprint {fingerprint}"))?;
+        Ok(Self {
+            certificate,
+            fingerprint,
+        })
+    }
+}
+
+/// What the crate said last about the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct States {
+    pub ice: RTCIceConnectionState,
+    pub connection: RTCPeerConnectionState,
+    pub gathering: RTCIceGatheringState,
+}
+
+/// Our ICE credentials (RFC 8445 §5.3).
+pub struct Credentials {
+    pub ufrag: String,
+    pub password: String,
+}
+
+pub struct Connection {
+    pub peer: Arc<dyn PeerConnection>,
+    pub channel: Arc<dyn DataChannel>,
+    pub states: watch::Receiver<States>,
+}
+
+struct Handler {
+    states: watch::Sender<States>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        log::debug!("ICE {state}");
+        self.states.send_modify(|states| states.ice = state);
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        self.states.send_modify(|states| states.gathering = state);
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        log::debug!("connection {state}");
+        self.states.send_modify(|states| states.connection = state);
+    }
+}
+
+impl Connection {
+    /// Takes over the reading of `endpoint`.
+    ///
+    /// # Errors
+    /// When the crate refuses the configuration.
+    pub async fn build(
+        endpoint: &Endpoint,
+        identity: &Identity,
+        credentials: Credentials,
+    ) -> anyhow::Result<Self> {
+        let window = window(endpoint.granted());
+        let settings = SettingEngineBuilder::new()
+            // mDNS would join a multicast group, which fails on a host without such a route.
+            .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+            .with_ice_credentials(credentials.ufrag, credentials.password)
+            // Zero: never. A person may take an hour, and loss is judged on the wall clock.
+            .with_ice_timeouts(
+                Some(Duration::ZERO),
+                Some(Duration::ZERO),
+                Some(CONSENT_INTERVAL),
+            )
+            .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
+            .with_sctp_max_receive_buffer_size(u32::try_from(window).unwrap_or(u32::MAX))
+            .build();
+        let sockets = endpoint.hand_reading_over().await;
+        let runtime = Arc::new(
+            PeerRuntime::new(Arc::clone(endpoint.watch()), sockets).context("bind loopback")?,
+        );
+        let bind_addrs = runtime.bind_addrs();
+        let initial = States {
+            ice: RTCIceConnectionState::New,
+            connection: RTCPeerConnectionState::New,
+            gathering: RTCIceGatheringState::New,
+        };
+        let (states_tx, states) = watch::channel(initial);
+        let configuration = RTCConfigurationBuilder::new()
+            .with_certificates(vec![identity.certificate.clone()])
+            .build();
+        let peer = PeerConnectionBuilder::new()
+            .with_configuration(configuration)
+            .with_setting_engine(settings)
+            .with_handler(Arc::new(Handler { states: states_tx }))
+            .with_runtime(runtime)
+            .with_udp_addrs(bind_addrs)
+            .with_data_channel_send_buffer_limit(window + SEND_AHEAD)
+            .build()
+            .await
+            .context("peer connection")?;
+        let init = RTCDataChannelInit {
+            ordered: true,
+            negotiated: Some(CHANNEL),
+            ..RTCDataChannelInit::default()
+        };
+        let channel = peer
+            .create_data_channel("knothole", Some(init))
+            .await
+            .context("data channel")?;
+        Ok(Self {
+            peer: Arc::new(peer),
+            channel,
+            states,
+        })
+    }
+
+    /// Offers, and takes `answer` (which nobody sent: see [`crate::proto::sdp`]).
+    ///
+    /// # Errors
+    /// When the crate refuses a description.
+    pub async fn offer(&self, answer: String) -> anyhow::Result<()> {
+        let offer = self.peer.create_offer(None).await.context("offer")?;
+        self.peer
+            .set_local_description(offer)
+            .await
+            .context("local offer")?;
+        let answer = RTCSessionDescription::answer(answer).context("invented answer")?;
+        self.peer
+            .set_remote_description(answer)
+            .await
+            .context("invented answer")
+    }
+
+    /// Answers `offer` (which nobody sent).
+    ///
+    /// # Errors
+    /// When the crate refuses a description.
+    pub async fn answer(&self, offer: String) -> anyhow::Result<()> {
+        let offer = RTCSessionDescription::offer(offer).context("invented offer")?;
+        self.peer
+            .set_remote_description(offer)
+            .await
+            .context("invented offer")?;
+        let answer = self.peer.create_answer(None).await.context("answer")?;
+        self.peer
+            .set_local_description(answer)
+            .await
+            .context("local answer")?;
+        // Until then the crate has no local candidate, and drops checks that arrive.
+        let mut states = self.states.clone();
+        states
+            .wait_for(|states| states.gathering == RTCIceGatheringState::Complete)
+            .await
+            .context("local candidates")?;
+        Ok(())
+    }
+
+    /// One more address of the peer.
+    ///
+    /// # Errors
+    /// When the crate refuses it.
+    pub async fn add_candidate(&self, line: String) -> anyhow::Result<()> {
+        let init = RTCIceCandidateInit {
+            candidate: line,
+            sdp_mid: Some("0".to_owned()),
+            sdp_mline_index: Some(0),
+            ..RTCIceCandidateInit::default()
+        };
+        self.peer.add_ice_candidate(init).await.context("candidate")
+    }
+
+    /// Resolves when the data channel is open.
+    ///
+    /// # Errors
+    /// When the connection was closed first.
+    pub async fn opened(&self) -> anyhow::Result<()> {
+        loop {
+            match self.channel.poll().await {
+                Some(DataChannelEvent::OnOpen) => return Ok(()),
+                Some(DataChannelEvent::OnClose | DataChannelEvent::OnError) | None => {
+                    anyhow::bail!("the data channel closed before it opened")
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    pub async fn close(self) {
+        if let Err(error) = self.peer.close().await {
+            log::debug!("close: {error}");
+        }
+    }
+}
+
+/// Resolves when ICE has found a path.
+pub async fn path_found(states: &mut watch::Receiver<States>) {
+    let connected = |states: &States| {
+        matches!(
+            states.ice,
+            RTCIceConnectionState::Connected | RTCIceConnectionState::Completed
+        )
+    };
+    if states.wait_for(connected).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The SCTP receive window for a socket buffer, in bytes.
+#[must_use]
+pub fn window(granted: Granted) -> usize {
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
+    let share = (granted.receive as f64 * WINDOW_SHARE) as usize;
+    share.clamp(64 << 10, MAX_WINDOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_stays_under_what_the_socket_holds() {
+        for receive in [212_992, 425_984, 1 << 20, 8 << 20] {
+            let window = window(Granted {
+                receive,
+                send: receive,
+            });
+            assert!(window * 10 <= receive * 6, "{window} of {receive}");
+            assert!(window <= 2 << 20);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The side that makes the invite: waits on its own sockets for the first authenticated check.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+
+use super::connection::{Connection, Credentials, Identity};
+use super::endpoint::{Endpoint, Incoming, Network, Next, Notice};
+use super::link::{Link, LinkError};
+use crate::proto::sdp::{Description, Setup, candidate_line};
+use crate::proto::token::{self, Candidate, Invite, Kind, Reply, Secret, check};
+
+/// A joiner that proved it has the invite must finish DTLS within this.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Our NAT is opened toward a reply's addresses this often, until the joiner is here.
+const OPENING: Duration = Duration::from_millis(300);
+/// Addresses of typed replies that are kept open; the oldest goes first.
+const MAX_REPLY_ADDRS: usize = 16;
+/// Transaction ids of checks that were acted on: the same check again is a replay.
+const MAX_USED_CHECKS: usize = 256;
+/// Largest message this side takes, in bytes.
+pub(super) const MAX_MESSAGE: u32 = 65_536;
+
+/// What happens while an invite waits.
+#[derive(Debug)]
+pub enum Waiting {
+    Notice(Notice),
+    /// The addresses changed: this invite replaces the one before, which may no longer work.
+    Reissued(Invite),
+    /// Somebody with the invite is here.
+    Joining(SocketAddr),
+    /// They did not finish the handshake; the invite stays good.
+    Forgotten(SocketAddr),
+}
+
+/// Holds an invite open.
+pub struct Issuer {
+    endpoint: Endpoint,
+    identity: Identity,
+    secret: Secret,
+    issued: u64,
+    lifetime: Duration,
+    until: Instant,
+    patience: Duration,
+    opened: VecDeque<SocketAddr>,
+    used: VecDeque<[u8; 12]>,
+}
+
+impl Issuer {
+    /// Binds the sockets and gathers: at most three seconds.
+    ///
+    /// # Errors
+    /// When no socket can be bound or the system has no entropy.
+    pub async fn open(network: &Network, lifetime: Duration) -> Result<Self, LinkError> {
+        let identity = Identity::generate()?;
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
+        let endpoint = Endpoint::open(network)?;
+        endpoint.gather().await;
+        Ok(Self {
+            endpoint,
+            identity,
+            secret: Secret::new(secret),
+            issued: unix_now(),
+            lifetime,
+            until: Instant::now() + lifetime,
+            patience: network.patience,
+            opened: VecDeque::new(),
+            used: VecDeque::new(),
+        })
+    }
+
+    /// The sockets, to ask about buffers, mappings and servers.
+    pub fn endpoint(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+
+    /// The invite with the addresses of now, and which addresses it leaves out.
+    #[must_use]
+    pub fn invite(&self) -> (Invite, Vec<(Candidate, &'static str)>) {
+        let chosen = token::choose(&self.endpoint.candidates(), token::choose::INVITE_BUDGET);
+        let invite = Invite {
+            secret: self.secret.clone(),
+            fingerprint: self.identity.fingerprint,
+            issued: self.issued,
+            lifetime: self.lifetime,
+            candidates: chosen.kept,
+        };
+        (invite, chosen.left_out)
+    }
+
+    /// Waits for a joiner that proves that it has the invite and finishes the handshake. Typed
+    /// replies come through `replies`; `say` is told what happens.
+    ///
+    /// # Errors
+    /// [`LinkError::Expired`] when the invite's time is over.
+    pub async fn wait(
+        mut self,
+        replies: &mut mpsc::Receiver<Reply>,
+        mut say: impl FnMut(Waiting),
+    ) -> Result<Link, LinkError> {
+        let mut opening = tokio::time::interval(OPENING);
+        opening.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let until = self.until;
+            tokio::select! {
+                next = self.endpoint.next() => {
+                    let incoming = match next {
+                        Next::Incoming(incoming) => incoming,
+                        Next::Notice(notice) => {
+                            let moved = matches!(notice, Notice::MappingMoved { .. });
+                            say(Waiting::Notice(notice));
+                            if moved {
+                                say(Waiting::Reissued(self.invite().0));
+                            }
+                            continue;
+                        }
+                    };
+                    let Some(joiner) = self.read_check(&incoming) else { continue };
+                    say(Waiting::Joining(incoming.from));
+                    match self.admit(&joiner, &incoming, replies).await? {
+                        Some(connection) => {
+                            let mut remote: Vec<Candidate> = self.opened.iter().map(|addr| reply_candidate(*addr)).collect();
+                            remote.retain(|candidate| candidate.addr != incoming.from || self.opened.contains(&incoming.from));
+                            return Ok(Link::new(connection, self.endpoint, remote, self.patience));
+                        }
+                        None => say(Waiting::Forgotten(incoming.from)),
+                    }
+                }
+                Some(reply) = replies.recv() => self.open_toward(&reply),
+                _ = opening.tick(), if !self.opened.is_empty() => {
+                    for addr in &self.opened {
+                        self.endpoint.open_toward(*addr);
+                    }
+                }
+                () = tokio::time::sleep_until(until.into()) => return Err(LinkError::Expired),
+            }
+        }
+    }
+
+    /// Reads a datagram as the first check of a joiner. Strangers and replays change nothing.
+    fn read_check(&mut self, incoming: &Incoming) -> Option<check::Joiner> {
+        let joiner = match check::read(&incoming.contents, &self.secret) {
+            Ok(joiner) => joiner,
+            Err(ignored) => {
+                log::debug!(
+                    "ignored {} bytes from {}: {ignored}",
+                    incoming.contents.len(),
+                    incoming.from
+                );
+                return None;
+            }
+        };
+        let id: [u8; 12] = incoming.contents.get(8..20)?.try_into().ok()?;
+        if self.used.contains(&id) {
+            log::debug!("ignored a repeated check from {}", incoming.from);
+            return None;
+        }
+        if self.used.len() == MAX_USED_CHECKS {
+            self.used.pop_front();
+        }
+        self.used.push_back(id);
+        Some(joiner)
+    }
+
+    /// Builds the peer connection for one joiner; `None` if it did not finish in time.
+    async fn admit(
+        &mut self,
+        joiner: &check::Joiner,
+        first: &Incoming,
+        replies: &mut mpsc::Receiver<Reply>,
+    ) -> Result<Option<Connection>, LinkError> {
+        self.endpoint.watch().restart(self.patience);
+        let credentials = Credentials {
+            ufrag: joiner.our_ufrag.clone(),
+            password: token::ice_password(&self.secret),
+        };
+        let connection = Connection::build(&self.endpoint, &self.identity, credentials).await?;
+        let mut candidates = vec![Candidate {
+            kind: Kind::Host,
+            addr: first.from,
+        }];
+        candidates.extend(
+            self.opened
+                .iter()
+                .filter(|addr| **addr != first.from)
+                .map(|addr| reply_candidate(*addr)),
+        );
+        let offer = Description {
+            ufrag: &joiner.ufrag,
+            password: &joiner.pwd,
+            fingerprint: &joiner.fingerprint,
+            setup: Setup::ActPass,
+            max_message_size: MAX_MESSAGE,
+            candidates: &candidates,
+        };
+        connection.answer(offer.to_string()).await?;
+        // The crate answers the check that brought the joiner here, instead of its repetition.
+        Endpoint::replay(first);
+        let deadline = tokio::time::sleep(HANDSHAKE);
+        tokio::pin!(deadline);
+        let mut added = candidates.len();
+        loop {
+            tokio::select! {
+                opened = connection.opened() => match opened {
+                    Ok(()) => return Ok(Some(connection)),
+                    Err(error) => {
+                        log::debug!("joiner {}: {error:#}", first.from);
+                        break;
+                    }
+                },
+                Some(reply) = replies.recv() => {
+                    self.open_toward(&reply);
+                    for candidate in reply.candidates {
+                        connection.add_candidate(candidate_line(candidate, added)).await?;
+                        added += 1;
+                    }
+                }
+                () = &mut deadline => break,
+            }
+        }
+        connection.close().await;
+        self.endpoint.take_reading_back();
+        Ok(None)
+    }
+
+    fn open_toward(&mut self, reply: &Reply) {
+        for candidate in &reply.candidates {
+            if self.opened.contains(&candidate.addr) {
+                continue;
+            }
+            if self.opened.len() == MAX_REPLY_ADDRS {
+                self.opened.pop_front();
+            }
+            self.opened.push_back(candidate.addr);
+            self.endpoint.open_toward(candidate.addr);
+        }
+    }
+}
+
+/// What a reply names is a way around a NAT.
+fn reply_candidate(addr: SocketAddr) -> Candidate {
+    Candidate {
+        kind: Kind::Srflx,
+        addr,
+    }
+}
+
+/// Seconds since 1970; a clock before that counts as 1970.
+#[must_use]
+pub fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}

@@ -1,0 +1,23 @@
+//! The peer link: everything between "here is a token" and "messages go both ways".
+//!
+//! Owns the `webrtc` crate; nothing else in knothole names it. An [`Issuer`] makes an invite and
+//! waits, a [`Joiner`] takes one and connects; both end in a [`Link`].
+
+mod clock;
+mod connection;
+mod endpoint;
+mod interfaces;
+mod issuer;
+mod joiner;
+mod link;
+mod relay;
+mod runtime;
+mod socket;
+mod watch;
+
+pub use connection::window;
+pub use endpoint::{Endpoint, Network, Notice, Server, TurnServer};
+pub use issuer::{Issuer, Waiting, unix_now};
+pub use joiner::Joiner;
+pub use link::{Link, LinkError, Message, Path, PathKind};
+pub use socket::Granted;

@@ -1,0 +1,308 @@
+//! One UDP socket of ours: it gathers, waits, and then carries a connection of the `webrtc` crate.
+//!
+//! Answers of STUN and TURN servers are taken out on the way in, so that the mapping can be kept
+//! alive and a relay be used while the crate owns the reading side; everything else passes.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
+
+use socket2::SockRef;
+use tokio::sync::Notify;
+use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
+
+use super::relay::Relay;
+use super::watch::Watch;
+use crate::proto::stun::reflexive::Reflexive;
+
+/// Asked of the kernel: at 500 MiB/s this holds 8 ms of traffic, a scheduling pause.
+const BUFFER: usize = 4 << 20;
+/// Peers whose packets' destination is remembered, so that answers leave from the same address.
+const MAX_ROUTES: usize = 32;
+/// Binding Indication (RFC 8445 §11): keeps mappings alive, wants no answer.
+const BINDING_INDICATION: [u8; 2] = [0x00, 0x11];
+
+/// A bound UDP socket and what listens on it besides the crate.
+pub struct Socket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    /// The same socket, for datagrams sent beside the crate (never waits).
+    raw: UdpSocket,
+    local: SocketAddr,
+    granted: Granted,
+    /// More than one local address: answers must leave from the address that was asked.
+    many_homed: bool,
+    routes: Mutex<Vec<(SocketAddr, IpAddr)>>,
+    /// Datagrams read before the crate took over, handed to it first; and who waits for them.
+    replay: Mutex<(VecDeque<(SocketAddr, Vec<u8>)>, Option<Waker>)>,
+    reflexive: Mutex<Reflexive>,
+    relay: Mutex<Option<Arc<Relay>>>,
+    watch: Arc<Watch>,
+    /// Rings when a timer of ours may have moved.
+    changed: Arc<Notify>,
+}
+
+/// What the kernel reports of its buffers, in bytes (Linux reports twice the usable size).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    pub receive: usize,
+    pub send: usize,
+}
+
+impl Socket {
+    /// Binds `addr`, enlarges the buffers and starts asking nobody yet.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn bind(
+        addr: SocketAddr,
+        many_homed: bool,
+        seed: [u8; 32],
+        watch: Arc<Watch>,
+        changed: Arc<Notify>,
+    ) -> io::Result<Self> {
+        let domain = socket2::Domain::for_address(addr);
+        let socket =
+            socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&addr.into())?;
+        let socket: UdpSocket = socket.into();
+        socket.set_nonblocking(true)?;
+        let granted = enlarge(&socket)?;
+        let raw = socket.try_clone()?;
+        let local = socket.local_addr()?;
+        Ok(Self {
+            inner: TokioRuntime.wrap_udp_socket(socket)?,
+            raw,
+            local,
+            granted,
+            many_homed,
+            routes: Mutex::default(),
+            replay: Mutex::default(),
+            reflexive: Mutex::new(Reflexive::new(Instant::now(), seed, &[])),
+            relay: Mutex::default(),
+            watch,
+            changed,
+        })
+    }
+
+    pub fn granted(&self) -> Granted {
+        self.granted
+    }
+
+    /// Works on the STUN machine of this socket, then sends what it wants sent.
+    pub fn with_reflexive<T>(&self, work: impl FnOnce(&mut Reflexive) -> T) -> T {
+        let mut machine = lock(&self.reflexive);
+        let result = work(&mut machine);
+        while let Some((server, request)) = machine.poll_transmit() {
+            if let Err(error) = self.send_beside(server, &request) {
+                log::debug!("STUN request to {server} from {}: {error}", self.local);
+                machine.handle_send_error(Instant::now(), server);
+            }
+        }
+        result
+    }
+
+    /// When the STUN machine of this socket has work.
+    pub fn poll_reflexive_timeout(&self) -> Option<Instant> {
+        lock(&self.reflexive).poll_timeout()
+    }
+
+    /// Routes datagrams of a TURN server to `relay`.
+    pub fn set_relay(&self, relay: Arc<Relay>) {
+        *lock(&self.relay) = Some(relay);
+    }
+
+    /// Sends one datagram now, beside the crate. A full buffer drops it, as the network may.
+    ///
+    /// # Errors
+    /// When the system refuses the destination.
+    pub fn send_beside(&self, to: SocketAddr, contents: &[u8]) -> io::Result<()> {
+        match self.raw.send_to(contents, to) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands a datagram that was read beside the crate to the crate, as if it came now.
+    pub fn replay(&self, from: SocketAddr, contents: &[u8]) {
+        let mut replay = lock(&self.replay);
+        replay.0.push_back((from, contents.to_vec()));
+        if let Some(reader) = replay.1.take() {
+            reader.wake();
+        }
+    }
+
+    /// Takes what is not for the peer connection. True when nothing is left to pass on.
+    fn swallow(&self, meta: &RecvMeta, contents: &[u8]) -> bool {
+        if meta.len == 0 {
+            return true;
+        }
+        let mut taken = false;
+        // One server may be both: each machine takes only answers to its own requests.
+        let relay = lock(&self.relay).clone();
+        if let Some(relay) = relay.filter(|relay| relay.server() == meta.addr) {
+            for datagram in contents.chunks(meta.stride.max(1)) {
+                relay.handle_datagram(datagram);
+            }
+            taken = true;
+        }
+        if contents[0] <= 1 {
+            let mut reflexive = lock(&self.reflexive);
+            if reflexive.is_server(meta.addr) {
+                for datagram in contents.chunks(meta.stride.max(1)) {
+                    reflexive.handle_datagram(Instant::now(), meta.addr, datagram);
+                }
+                taken = true;
+            }
+        }
+        if taken {
+            self.changed.notify_one();
+        }
+        taken || contents.starts_with(&BINDING_INDICATION)
+    }
+
+    fn remember_route(&self, from: SocketAddr, to: IpAddr) {
+        let mut routes = lock(&self.routes);
+        match routes.iter_mut().find(|(peer, _)| *peer == from) {
+            Some(route) => route.1 = to,
+            None => {
+                if routes.len() == MAX_ROUTES {
+                    routes.remove(0);
+                }
+                routes.push((from, to));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("local", &self.local)
+            .field("granted", &self.granted)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AsyncUdpSocket for Socket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        let src_ip = if self.many_homed {
+            let routes = lock(&self.routes);
+            routes
+                .iter()
+                .find(|(peer, _)| *peer == transmit.destination)
+                .map(|(_, ip)| *ip)
+        } else {
+            None
+        };
+        let transmit = Transmit {
+            destination: transmit.destination,
+            ecn: transmit.ecn,
+            contents: transmit.contents,
+            segment_size: transmit.segment_size,
+            src_ip,
+        };
+        let result = ready!(self.inner.poll_send(cx, &transmit));
+        self.watch.handle_sent(transmit.contents);
+        Poll::Ready(match result {
+            Ok(sent) => Ok(sent),
+            // A network that is away for a moment must not end the connection: to ICE and SCTP
+            // this is a lost datagram.
+            Err(error) => {
+                log::debug!(
+                    "send to {} from {}: {error}",
+                    transmit.destination,
+                    self.local
+                );
+                Ok(transmit.contents.len())
+            }
+        })
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let (Some(buf), Some(meta)) = (bufs.first_mut(), meta.first_mut()) else {
+            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+        };
+        let mut replay = lock(&self.replay);
+        if let Some((from, contents)) = replay.0.pop_front() {
+            let len = contents.len().min(buf.len());
+            buf[..len].copy_from_slice(&contents[..len]);
+            *meta = RecvMeta::default();
+            (meta.addr, meta.len, meta.stride) = (from, len, len.max(1));
+            return Poll::Ready(Ok(1));
+        }
+        if replay
+            .1
+            .as_ref()
+            .is_none_or(|reader| !reader.will_wake(cx.waker()))
+        {
+            replay.1 = Some(cx.waker().clone());
+        }
+        drop(replay);
+        loop {
+            ready!(self.inner.poll_recv(
+                cx,
+                std::slice::from_mut(buf),
+                std::slice::from_mut(meta)
+            ))?;
+            let contents = &buf[..meta.len.min(buf.len())];
+            let datagram = &contents[..meta.stride.min(contents.len())];
+            self.watch
+                .handle_received(self.local, meta.dst_ip, meta.addr, false, datagram);
+            if self.swallow(meta, contents) {
+                continue;
+            }
+            if self.many_homed
+                && let Some(to) = meta.dst_ip
+            {
+                self.remember_route(meta.addr, to);
+            }
+            return Poll::Ready(Ok(1));
+        }
+    }
+
+    fn max_gso_segments(&self) -> usize {
+        self.inner.max_gso_segments()
+    }
+
+    fn max_gro_segments(&self) -> usize {
+        self.inner.max_gro_segments()
+    }
+}
+
+/// Asks for large buffers and reports what was granted; a kernel limit is not an error.
+fn enlarge(socket: &UdpSocket) -> io::Result<Granted> {
+    let socket = SockRef::from(socket);
+    for (what, result) in [
+        ("receive", socket.set_recv_buffer_size(BUFFER)),
+        ("send", socket.set_send_buffer_size(BUFFER)),
+    ] {
+        if let Err(error) = result {
+            log::debug!("{what} buffer of {BUFFER} bytes: {error}");
+        }
+    }
+    Ok(Granted {
+        receive: socket.recv_buffer_size()?,
+        send: socket.send_buffer_size()?,
+    })
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

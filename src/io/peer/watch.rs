@@ -1,0 +1,219 @@
+//! What one connection's sockets see go by: round trips of ICE checks, when the peer was last
+//! heard, which path carries data. It also keeps the clock that the `webrtc` crate runs on.
+//!
+//! ICE checks travel in the clear, so a check's transaction id and its answer's mapped address can
+//! be read here. Only an address that answered one of our checks (a 96-bit id that a stranger off
+//! the path cannot guess) counts as the peer.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
+use crate::proto::stun::reflexive::mapped_address;
+
+/// Open checks remembered; ICE sends one per pair and interval.
+const MAX_CHECKS: usize = 64;
+/// Addresses of the peer remembered (several interfaces, IPv4 and IPv6).
+const MAX_PEERS: usize = 16;
+
+/// Shared by all sockets of one connection.
+#[derive(Debug)]
+pub struct Watch {
+    inner: Mutex<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    clock: Clock,
+    checks: VecDeque<([u8; 12], Instant)>,
+    peers: Vec<SocketAddr>,
+    /// The address that the peer sees us at, by its latest answer to a check.
+    mapped: Option<SocketAddr>,
+    path: Option<Carrier>,
+    heard: Option<Instant>,
+    sent: Option<Instant>,
+    datagrams_sent: u64,
+}
+
+/// The socket and peer address that data last arrived on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carrier {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub relayed: bool,
+}
+
+/// A copy of what is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshot {
+    pub round_trip: Option<Duration>,
+    pub mapped: Option<SocketAddr>,
+    pub carrier: Option<Carrier>,
+    pub heard: Option<Instant>,
+    pub sent: Option<Instant>,
+    pub datagrams_sent: u64,
+}
+
+impl Seen {
+    fn new(patience: Duration) -> Self {
+        Self {
+            clock: Clock::new(Instant::now(), patience),
+            checks: VecDeque::new(),
+            peers: vec![],
+            mapped: None,
+            path: None,
+            heard: None,
+            sent: None,
+            datagrams_sent: 0,
+        }
+    }
+}
+
+impl Watch {
+    /// `patience`: the longest silence that the link must survive.
+    pub fn new(patience: Duration) -> Self {
+        Self {
+            inner: Mutex::new(Seen::new(patience)),
+        }
+    }
+
+    /// Forgets the peer before, for another one on the same sockets.
+    pub fn restart(&self, patience: Duration) {
+        *self.lock() = Seen::new(patience);
+    }
+
+    /// The crate's time.
+    pub fn virtual_now(&self) -> Instant {
+        self.lock().clock.virtual_at(Instant::now())
+    }
+
+    /// Wall time until the crate's time is `target`.
+    pub fn wall_until(&self, target: Instant) -> Duration {
+        self.lock().clock.wall_until(Instant::now(), target)
+    }
+
+    /// A datagram (or a batch of them) leaves for `to`.
+    pub fn handle_sent(&self, contents: &[u8]) {
+        let now = Instant::now();
+        let mut seen = self.lock();
+        seen.clock.handle_sent(now);
+        seen.sent = Some(now);
+        seen.datagrams_sent += 1;
+        if let Some(id) = check_id(contents, [0, 1]) {
+            if seen.checks.len() == MAX_CHECKS {
+                seen.checks.pop_front();
+            }
+            seen.checks.push_back((id, now));
+        }
+    }
+
+    /// A keep-alive left: it wants no answer, so it starts no silence.
+    pub fn handle_kept_alive(&self, now: Instant) {
+        self.lock().sent = Some(now);
+    }
+
+    /// A datagram (or a batch of one sender's) came in.
+    pub fn handle_received(
+        &self,
+        local: SocketAddr,
+        to: Option<IpAddr>,
+        from: SocketAddr,
+        relayed: bool,
+        contents: &[u8],
+    ) {
+        let now = Instant::now();
+        let mut seen = self.lock();
+        if let Some(id) = check_id(contents, [1, 1])
+            && let Some(index) = seen.checks.iter().position(|(open, _)| *open == id)
+            && let Some((_, sent)) = seen.checks.remove(index)
+        {
+            seen.clock
+                .handle_round_trip(now, now.saturating_duration_since(sent));
+            seen.mapped = mapped_address(contents);
+            if !seen.peers.contains(&from) && seen.peers.len() < MAX_PEERS {
+                seen.peers.push(from);
+            }
+        }
+        if !seen.peers.contains(&from) {
+            return;
+        }
+        seen.clock.handle_heard(now);
+        seen.heard = Some(now);
+        // DTLS records start with 20 to 63 (RFC 7983): they travel on the selected pair.
+        if matches!(contents.first(), Some(20..=63)) {
+            let local = SocketAddr::new(to.unwrap_or(local.ip()), local.port());
+            seen.path = Some(Carrier {
+                local,
+                remote: from,
+                relayed,
+            });
+        }
+    }
+
+    /// A copy of what is known now.
+    pub fn snapshot(&self) -> Snapshot {
+        let seen = self.lock();
+        Snapshot {
+            round_trip: seen.clock.round_trip(),
+            mapped: seen.mapped,
+            carrier: seen.path,
+            heard: seen.heard,
+            sent: seen.sent,
+            datagrams_sent: seen.datagrams_sent,
+        }
+    }
+
+    /// No code that holds this lock can panic half-way through a change worth distrusting.
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The transaction id, if `datagram` is one STUN message of type `kind` (RFC 8489 §5).
+fn check_id(datagram: &[u8], kind: [u8; 2]) -> Option<[u8; 12]> {
+    if datagram.first().is_none_or(|first| *first > 1) || datagram.get(..2)? != kind {
+        return None;
+    }
+    datagram.get(8..20)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_that_answered_a_check_is_heard() {
+        let watch = Watch::new(Duration::from_secs(60));
+        let (local, peer) = (addr("10.0.0.1:1"), addr("10.0.0.2:2"));
+        let dtls = [23, 254, 253, 0];
+        watch.handle_received(local, None, peer, false, &dtls);
+        assert_eq!(watch.snapshot().heard, None);
+        let mut check = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
+        check.extend([5; 12]);
+        watch.handle_sent(&check);
+        let mut forged = check.clone();
+        forged[0] = 1;
+        forged[9] = 6;
+        watch.handle_received(local, None, peer, false, &forged);
+        assert_eq!(watch.snapshot().heard, None, "an answer to nothing");
+        check[0] = 1;
+        watch.handle_received(local, None, peer, false, &check);
+        assert!(watch.snapshot().heard.is_some());
+        assert!(watch.snapshot().round_trip.is_some());
+        watch.handle_received(local, None, peer, false, &dtls);
+        assert_eq!(
+            watch.snapshot().carrier,
+            Some(Carrier {
+                local,
+                remote: peer,
+                relayed: false
+            })
+        );
+    }
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+}

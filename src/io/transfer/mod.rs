@@ -1,0 +1,91 @@
+//! Drives a transfer over a [`Link`]: the machine of [`crate::proto::app`] on one hand, the disk
+//! on a thread of its own on the other.
+
+mod receive;
+mod send;
+
+pub use receive::{Decision, receive};
+pub use send::send;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::io::peer::{Link, LinkError};
+use crate::proto::app::{Closing, Digest, Outcome, Peer};
+
+/// File contents per message and per read, in bytes.
+const CHUNK: usize = crate::proto::app::message::MAX_DATA;
+/// Whoever spoke last waits this long for the other side to close.
+const LAST_WORD: Duration = Duration::from_secs(2);
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What happens during a transfer, for whoever watches.
+#[derive(Debug)]
+pub enum Report {
+    /// The peer has said hello.
+    Hello(Peer),
+    /// The receiver took the offer.
+    Accepted,
+    /// Bytes that have arrived at the receiver, so far.
+    Bytes(u64),
+    /// A file is complete: at the sender acknowledged, at the receiver verified and in place.
+    File {
+        index: usize,
+        size: u64,
+        blake3: Digest,
+        path: Option<PathBuf>,
+    },
+    /// Nothing was heard from the peer for this long; told about once a second.
+    Silence(Duration),
+    /// The peer is heard again.
+    Heard,
+}
+
+/// How a transfer ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub outcome: Outcome,
+    /// Why the link went, if it did before the end.
+    pub link: Option<LinkError>,
+    /// What to do about a local file error.
+    pub hint: Option<String>,
+}
+
+/// A cancellation that the user may ask for: pending until then.
+pub trait Cancelled: Future<Output = ()> {}
+impl<F: Future<Output = ()>> Cancelled for F {}
+
+/// Tells silence once a second, and its end.
+#[derive(Default)]
+struct Silence {
+    told: Option<u64>,
+}
+
+impl Silence {
+    /// Silence that is worth a word. The peer speaks every two seconds.
+    const NOTABLE: Duration = Duration::from_secs(5);
+
+    fn watch(&mut self, link: &Link, report: &mut dyn FnMut(Report)) {
+        let silence = link.silence();
+        if silence < Self::NOTABLE {
+            if self.told.take().is_some() {
+                report(Report::Heard);
+            }
+        } else if self.told != Some(silence.as_secs()) {
+            self.told = Some(silence.as_secs());
+            report(Report::Silence(silence));
+        }
+    }
+}
+
+/// Resolves when the wait for the peer's close is over; never while none has begun.
+async fn last_word(closing: Option<Closing>, since: &mut Option<tokio::time::Instant>) {
+    match closing {
+        Some(Closing::AwaitPeer) => {
+            let since = *since.get_or_insert_with(tokio::time::Instant::now);
+            tokio::time::sleep_until(since + LAST_WORD).await;
+        }
+        Some(Closing::Now) | None => std::future::pending().await,
+    }
+}

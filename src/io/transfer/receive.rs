@@ -1,0 +1,320 @@
+//! The receiving side: hashes and writes on a thread, so that a slow disk slows the peer down
+//! through the link's own flow control and nothing else.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+
+use super::{Cancelled, Ended, Report, Silence, TICK, last_word};
+use crate::io::files::{FileError, Incoming, Planned};
+use crate::io::peer::{Link, LinkError, Message};
+use crate::proto::app::{
+    CancelReason, Closing, DeclineReason, Digest, Local, Offer, Outcome, Receiver,
+    transfer::receiver,
+};
+
+/// Messages that may wait for the disk.
+const WRITE_BEHIND: usize = 32;
+
+/// What the user says to an offer.
+pub enum Decision {
+    Accept(Vec<Planned>),
+    Decline(DeclineReason, String),
+}
+
+/// For the writing thread.
+enum Job {
+    Open(usize),
+    Bytes(BytesMut),
+    Verify { file: usize, digest: Digest },
+}
+
+/// From the writing thread.
+enum Written {
+    Committed {
+        file: usize,
+        path: std::path::PathBuf,
+    },
+    Mismatch(usize),
+    Failed {
+        file: usize,
+        error: FileError,
+    },
+}
+
+/// Receives what the peer offers, if `decide` takes it.
+pub async fn receive<D>(
+    link: Link,
+    version: &str,
+    decide: impl FnOnce(Arc<[Offer]>, Option<u64>) -> D,
+    cancelled: impl Cancelled,
+    report: &mut dyn FnMut(Report),
+) -> Ended
+where
+    D: Future<Output = Decision>,
+{
+    let mut driver = Driver {
+        link,
+        machine: Receiver::new(Local { version }),
+        offer: None,
+        jobs: None,
+        done: None,
+        lost: None,
+        hint: None,
+        digests: vec![],
+    };
+    driver.run(decide, cancelled, report).await;
+    let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
+    driver.jobs = None;
+    driver.link.close().await;
+    Ended {
+        outcome,
+        link: driver.lost,
+        hint: driver.hint,
+    }
+}
+
+struct Driver {
+    link: Link,
+    machine: Receiver,
+    offer: Option<(Arc<[Offer]>, Option<u64>)>,
+    jobs: Option<mpsc::Sender<Job>>,
+    done: Option<mpsc::UnboundedReceiver<Written>>,
+    lost: Option<LinkError>,
+    hint: Option<String>,
+    digests: Vec<(usize, u64, Digest)>,
+}
+
+impl Driver {
+    async fn run<D>(
+        &mut self,
+        decide: impl FnOnce(Arc<[Offer]>, Option<u64>) -> D,
+        cancelled: impl Cancelled,
+        report: &mut dyn FnMut(Report),
+    ) where
+        D: Future<Output = Decision>,
+    {
+        let mut decide = Some(decide);
+        let mut decision = std::pin::pin!(None);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut silence = Silence::default();
+        let mut waiting_since = None;
+        let mut cancelled = std::pin::pin!(cancelled);
+        let mut was_cancelled = false;
+        let mut closed = false;
+        loop {
+            self.drain(report).await;
+            if self.machine.closing() == Some(Closing::Now)
+                || (closed && self.machine.outcome().is_some())
+            {
+                return;
+            }
+            if let Some((offers, total)) = self.offer.take()
+                && let Some(decide) = decide.take()
+            {
+                decision.set(Some(decide(offers, total)));
+            }
+            let closing = self.machine.closing();
+            tokio::select! {
+                biased;
+                () = &mut cancelled, if !was_cancelled => {
+                    was_cancelled = true;
+                    self.machine.cancel(CancelReason::User, "");
+                }
+                written = next_written(self.done.as_mut()) => self.take_written(written, report),
+                taken = decided(decision.as_mut()) => {
+                    decision.set(None);
+                    match taken {
+                        Decision::Accept(planned) => {
+                            self.start_writer(planned);
+                            self.machine.accept();
+                            report(Report::Accepted);
+                        }
+                        Decision::Decline(reason, text) => self.machine.decline(reason, &text),
+                    }
+                }
+                _ = tick.tick() => {
+                    report(Report::Bytes(self.machine.received_bytes()));
+                    silence.watch(&self.link, report);
+                }
+                () = last_word(closing, &mut waiting_since) => return,
+                message = next_message(&self.link, self.jobs.clone()), if !closed => match message {
+                    Ok((Message::Control(text), _)) => self.machine.handle_control(&text),
+                    Ok((Message::Data(data), permit)) => {
+                        if let (Some(_), Some(permit)) = (self.machine.handle_data(data.len()), permit) {
+                            permit.send(Job::Bytes(data));
+                        }
+                    }
+                    Err(error) => {
+                        closed = true;
+                        if self.machine.outcome().is_none() {
+                            self.lost = Some(error);
+                        }
+                        self.machine.handle_closed();
+                    }
+                },
+                error = self.link.lost(), if !closed => {
+                    closed = true;
+                    self.lost = Some(error);
+                    self.machine.handle_closed();
+                }
+            }
+        }
+    }
+
+    async fn drain(&mut self, report: &mut dyn FnMut(Report)) {
+        loop {
+            match self.machine.poll_output() {
+                receiver::Output::Control(text) => {
+                    if let Err(error) = self.link.send_control(&text).await {
+                        self.lost.get_or_insert(error);
+                        self.machine.handle_closed();
+                    }
+                }
+                receiver::Output::Offer { files, total } => self.offer = Some((files, total)),
+                receiver::Output::Begin { file } => self.job(Job::Open(file)).await,
+                receiver::Output::Finish { file, size, blake3 } => {
+                    self.digests.push((file, size, blake3));
+                    self.job(Job::Verify {
+                        file,
+                        digest: blake3,
+                    })
+                    .await;
+                }
+                receiver::Output::Event(receiver::Event::Connected(peer)) => {
+                    report(Report::Hello(peer));
+                }
+                receiver::Output::Event(_) => {}
+                receiver::Output::Idle => return,
+            }
+        }
+    }
+
+    async fn job(&mut self, job: Job) {
+        if let Some(jobs) = &self.jobs
+            && jobs.send(job).await.is_err()
+        {
+            // The thread ended after an error, which it has reported.
+            self.jobs = None;
+        }
+    }
+
+    fn take_written(&mut self, written: Option<Written>, report: &mut dyn FnMut(Report)) {
+        match written {
+            Some(Written::Committed { file, path }) => {
+                self.machine.handle_committed(file);
+                if let Some(at) = self.digests.iter().position(|(index, ..)| *index == file) {
+                    let (index, size, blake3) = self.digests.swap_remove(at);
+                    report(Report::File {
+                        index,
+                        size,
+                        blake3,
+                        path: Some(path),
+                    });
+                }
+            }
+            Some(Written::Mismatch(file)) => self.machine.handle_mismatch(file),
+            Some(Written::Failed { file, error }) => {
+                self.hint = error.hint().map(str::to_owned);
+                self.machine.handle_write_error(file, &error.to_string());
+            }
+            None => {
+                self.done = None;
+                let file = self.machine.committed_files();
+                self.machine
+                    .handle_write_error(file, "the writing thread ended");
+            }
+        }
+    }
+
+    fn start_writer(&mut self, planned: Vec<Planned>) {
+        let (jobs_tx, jobs) = mpsc::channel(WRITE_BEHIND);
+        let (done_tx, done) = mpsc::unbounded_channel();
+        let thread = std::thread::Builder::new().name("write".to_owned());
+        if let Err(error) = thread.spawn(move || write(&planned, jobs, &done_tx)) {
+            // Both channels are closed then, and the transfer fails for want of a disk.
+            log::error!("start of the writing thread: {error}");
+        }
+        self.jobs = Some(jobs_tx);
+        self.done = Some(done);
+    }
+}
+
+/// The next message, once the disk has room for it.
+async fn next_message(
+    link: &Link,
+    jobs: Option<mpsc::Sender<Job>>,
+) -> Result<(Message, Option<mpsc::OwnedPermit<Job>>), LinkError> {
+    let permit = match jobs {
+        Some(jobs) => jobs.reserve_owned().await.ok(),
+        None => None,
+    };
+    Ok((link.recv().await?, permit))
+}
+
+async fn next_written(done: Option<&mut mpsc::UnboundedReceiver<Written>>) -> Option<Written> {
+    match done {
+        Some(done) => done.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn decided<D: Future<Output = Decision>>(
+    decision: std::pin::Pin<&mut Option<D>>,
+) -> Decision {
+    match decision.as_pin_mut() {
+        Some(decision) => decision.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes and hashes files in order. Dropping the jobs' sender drops an unfinished file, and with
+/// it its temporary file.
+fn write(
+    planned: &[Planned],
+    mut jobs: mpsc::Receiver<Job>,
+    done: &mpsc::UnboundedSender<Written>,
+) {
+    let mut current: Option<(usize, Incoming, blake3::Hasher)> = None;
+    while let Some(job) = jobs.blocking_recv() {
+        let result = match job {
+            Job::Open(file) => match planned.get(file).map(Planned::begin) {
+                Some(Ok(incoming)) => {
+                    current = Some((file, incoming, blake3::Hasher::new()));
+                    None
+                }
+                Some(Err(error)) => Some(Written::Failed { file, error }),
+                None => None,
+            },
+            Job::Bytes(bytes) => match &mut current {
+                Some((file, incoming, hasher)) => {
+                    hasher.update(&bytes);
+                    incoming
+                        .write(&bytes)
+                        .err()
+                        .map(|error| Written::Failed { file: *file, error })
+                }
+                None => None,
+            },
+            Job::Verify { file, digest } => match current.take() {
+                Some((_, _, hasher)) if Digest::from(hasher.finalize()) != digest => {
+                    Some(Written::Mismatch(file))
+                }
+                Some((_, incoming, _)) => Some(match incoming.commit() {
+                    Ok(path) => Written::Committed { file, path },
+                    Err(error) => Written::Failed { file, error },
+                }),
+                None => None,
+            },
+        };
+        if let Some(result) = result {
+            let failed = matches!(result, Written::Failed { .. });
+            // Nobody listens after a cancellation: then there is nothing to do.
+            if done.send(result).is_err() || failed {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The sending side: reads and hashes on a thread, so that the network never waits for the disk.
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+
+use super::{CHUNK, Cancelled, Ended, Report, Silence, TICK, last_word};
+use crate::io::files::{FileError, FileErrorKind, Source};
+use crate::io::peer::{Link, LinkError, Message};
+use crate::proto::app::{
+    CancelReason, Closing, Digest, Local, Offer, Outcome, Sender,
+    transfer::sender::{self, OfferError},
+};
+
+/// Chunks read ahead of the network.
+const READ_AHEAD: usize = 16;
+
+/// What the reading thread hands over, file after file in order.
+enum Chunk {
+    Bytes(BytesMut),
+    End(Digest),
+    Failed(FileError),
+}
+
+/// Sends `sources` and returns when the receiver has verified all of them, or it ended otherwise.
+///
+/// # Errors
+/// When the sources cannot be offered at all.
+pub async fn send(
+    link: Link,
+    sources: Vec<Source>,
+    version: &str,
+    cancelled: impl Cancelled,
+    report: &mut dyn FnMut(Report),
+) -> Result<Ended, OfferError> {
+    let offers = sources
+        .iter()
+        .map(|source| Offer {
+            name: source.name().as_str().to_owned(),
+            size: source.size(),
+        })
+        .collect();
+    let machine = Sender::new(Local { version }, offers)?;
+    let mut driver = Driver {
+        link,
+        machine,
+        wanted: false,
+        lost: None,
+        hint: None,
+    };
+    driver.run(sources, cancelled, report).await;
+    let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
+    driver.link.close().await;
+    Ok(Ended {
+        outcome,
+        link: driver.lost,
+        hint: driver.hint,
+    })
+}
+
+struct Driver {
+    link: Link,
+    machine: Sender,
+    /// The machine asked for the next chunk.
+    wanted: bool,
+    lost: Option<LinkError>,
+    hint: Option<String>,
+}
+
+impl Driver {
+    async fn run(
+        &mut self,
+        sources: Vec<Source>,
+        cancelled: impl Cancelled,
+        report: &mut dyn FnMut(Report),
+    ) {
+        let mut waiting_sources = Some(sources);
+        let mut chunks: Option<mpsc::Receiver<Chunk>> = None;
+        let mut ready: Option<BytesMut> = None;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut silence = Silence::default();
+        let mut waiting_since = None;
+        let mut cancelled = std::pin::pin!(cancelled);
+        let mut was_cancelled = false;
+        loop {
+            self.drain(report).await;
+            if self.machine.closing() == Some(Closing::Now) {
+                return;
+            }
+            if self.wanted
+                && chunks.is_none()
+                && let Some(sources) = waiting_sources.take()
+            {
+                chunks = Some(start_reader(sources));
+            }
+            let closing = self.machine.closing();
+            tokio::select! {
+                biased;
+                message = self.link.recv() => match message {
+                    Ok(Message::Control(text)) => self.machine.handle_control(&text),
+                    Ok(Message::Data(data)) => self.machine.handle_data(data.len()),
+                    Err(error) => {
+                        if self.machine.outcome().is_none() {
+                            self.lost = Some(error);
+                        }
+                        self.machine.handle_closed();
+                        if self.machine.closing() != Some(Closing::Now) {
+                            return;
+                        }
+                    }
+                },
+                () = &mut cancelled, if !was_cancelled => {
+                    was_cancelled = true;
+                    self.machine.cancel(CancelReason::User, "");
+                }
+                _ = tick.tick() => {
+                    let there = self.machine.sent_bytes().saturating_sub(self.link.outstanding().await as u64);
+                    report(Report::Bytes(there));
+                    silence.watch(&self.link, report);
+                }
+                error = self.link.lost() => {
+                    self.lost = Some(error);
+                    self.machine.handle_closed();
+                    return;
+                }
+                () = last_word(closing, &mut waiting_since) => return,
+                // Room on the link first, then the chunk that waits for it.
+                room = self.link.writable(), if ready.is_some() => {
+                    if let (Ok(()), Some(chunk)) = (room, ready.take()) {
+                        self.transmit(chunk).await;
+                    }
+                }
+                chunk = next_chunk(chunks.as_mut()), if ready.is_none() && self.wanted => {
+                    self.wanted = false;
+                    match chunk {
+                        Some(Chunk::Bytes(chunk)) => {
+                            if self.machine.handle_read(chunk.len()) {
+                                ready = Some(chunk);
+                            }
+                        }
+                        Some(Chunk::End(digest)) => self.machine.handle_eof(digest),
+                        Some(Chunk::Failed(error)) if error.kind() == FileErrorKind::Changed => {
+                            self.machine.handle_changed();
+                        }
+                        Some(Chunk::Failed(error)) => {
+                            self.hint = error.hint().map(str::to_owned);
+                            self.machine.handle_read_error(&error.to_string());
+                        }
+                        None => self.machine.handle_read_error("the reading thread ended"),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn transmit(&mut self, chunk: BytesMut) {
+        if let Err(error) = self.link.send_data(chunk).await {
+            self.lost.get_or_insert(error);
+            self.machine.handle_closed();
+        }
+    }
+
+    async fn drain(&mut self, report: &mut dyn FnMut(Report)) {
+        loop {
+            match self.machine.poll_output() {
+                sender::Output::Control(text) => {
+                    if let Err(error) = self.link.send_control(&text).await {
+                        self.lost.get_or_insert(error);
+                        self.machine.handle_closed();
+                    }
+                }
+                sender::Output::Read { .. } => self.wanted = true,
+                sender::Output::Event(event) => match event {
+                    sender::Event::Connected(peer) => report(Report::Hello(peer)),
+                    sender::Event::Accepted => report(Report::Accepted),
+                    sender::Event::FileSent { .. } => {}
+                    sender::Event::FileAcked {
+                        index,
+                        size,
+                        blake3,
+                    } => {
+                        report(Report::File {
+                            index,
+                            size,
+                            blake3,
+                            path: None,
+                        });
+                    }
+                    sender::Event::Finished(_) => self.wanted = false,
+                },
+                sender::Output::Idle => return,
+            }
+        }
+    }
+}
+
+/// The next chunk; never, while no file is being read.
+async fn next_chunk(chunks: Option<&mut mpsc::Receiver<Chunk>>) -> Option<Chunk> {
+    match chunks {
+        Some(chunks) => chunks.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads all files in order on a thread; it ends when nobody takes the chunks any more.
+fn start_reader(sources: Vec<Source>) -> mpsc::Receiver<Chunk> {
+    let (tx, rx) = mpsc::channel(READ_AHEAD);
+    let thread = std::thread::Builder::new().name("read".to_owned());
+    let spawned = thread.spawn(move || {
+        for source in sources {
+            if let Err(error) = read_file(&source, &tx)
+                && tx.blocking_send(Chunk::Failed(error)).is_err()
+            {
+                return;
+            }
+        }
+    });
+    if let Err(error) = spawned {
+        // The channel is closed then, which the driver reports.
+        log::error!("start of the reading thread: {error}");
+    }
+    rx
+}
+
+fn read_file(source: &Source, tx: &mpsc::Sender<Chunk>) -> Result<(), FileError> {
+    let mut file = source.start()?;
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        let mut chunk = BytesMut::zeroed(CHUNK);
+        let read = file.read(&mut chunk)?;
+        if read == 0 {
+            // Nobody listens after a cancellation: then there is nothing to do.
+            let _ = tx.blocking_send(Chunk::End(hasher.finalize().into()));
+            return Ok(());
+        }
+        chunk.truncate(read);
+        hasher.update(&chunk);
+        if tx.blocking_send(Chunk::Bytes(chunk)).is_err() {
+            return Ok(());
+        }
+    }
+}

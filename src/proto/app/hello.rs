@@ -1,0 +1,348 @@
+//! The first message each side sends: program, protocol versions, role and limits.
+//!
+//! Both sides send it as soon as the channel opens, so each can judge the other without a question.
+//! The keys `t`, `knothole` and `proto` keep their meaning in every future version; the rest is only
+//! looked at once a common version is known.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{Fault, MAX_CONTROL, MAX_DATA, cut};
+
+/// The protocol versions this program speaks.
+pub const VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };
+
+/// The longest program version in a hello, in bytes.
+pub const MAX_VERSION_TEXT: usize = 64;
+
+/// The smallest `max_control` a peer may announce, in bytes.
+///
+/// One manifest entry is the largest thing that cannot be split: 1024 bytes of name, six characters
+/// each when all are escaped. This leaves room for that and the frame around it.
+pub const MIN_MAX_CONTROL: usize = 8192;
+
+/// The smallest `max_data` a peer may announce, in bytes; below it the framing costs more than the data.
+pub const MIN_MAX_DATA: usize = 1024;
+
+/// The most capabilities a hello may name.
+pub const MAX_CAPS: usize = 64;
+
+/// The longest name of a capability, in bytes.
+pub const MAX_CAP_TEXT: usize = 64;
+
+/// What this side says about itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Local<'a> {
+    /// The version of this program, such as `0.1.0`; cut at 64 bytes.
+    pub version: &'a str,
+}
+
+/// Which way the files go, seen from one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Offers files.
+    Send,
+    /// Takes files.
+    Receive,
+}
+
+impl Role {
+    /// Returns the word used on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Receive => "receive",
+        }
+    }
+}
+
+/// An inclusive range of protocol versions; on the wire `[min, max]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u32, u32)", into = "(u32, u32)")]
+pub struct VersionRange {
+    /// The oldest version spoken.
+    pub min: u32,
+    /// The newest version spoken.
+    pub max: u32,
+}
+
+impl VersionRange {
+    /// Chooses the newest version both ranges hold.
+    pub fn common(self, other: Self) -> Option<u32> {
+        let newest = self.max.min(other.max);
+        (newest >= self.min && newest >= other.min).then_some(newest)
+    }
+}
+
+impl From<(u32, u32)> for VersionRange {
+    fn from((min, max): (u32, u32)) -> Self {
+        Self { min, max }
+    }
+}
+
+impl From<VersionRange> for (u32, u32) {
+    fn from(range: VersionRange) -> Self {
+        (range.min, range.max)
+    }
+}
+
+impl fmt::Display for VersionRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            write!(f, "version {}", self.min)
+        } else {
+            write!(f, "versions {} to {}", self.min, self.max)
+        }
+    }
+}
+
+/// The `hello` message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The version of the program, at most 64 bytes.
+    pub knothole: String,
+    /// The protocol versions spoken.
+    pub proto: VersionRange,
+    /// `send` or `receive`; a plain string so that a hello of a newer version can still be read.
+    #[serde(default)]
+    pub role: String,
+    /// The longest control message this side takes, in bytes.
+    #[serde(default = "default_max_control")]
+    pub max_control: u64,
+    /// The longest data message this side takes, in bytes.
+    #[serde(default = "default_max_data")]
+    pub max_data: u64,
+    /// Optional features; names not known are ignored.
+    #[serde(default)]
+    pub caps: Vec<String>,
+}
+
+fn default_max_control() -> u64 {
+    MAX_CONTROL as u64
+}
+
+fn default_max_data() -> u64 {
+    MAX_DATA as u64
+}
+
+impl Hello {
+    /// Builds the hello of this side.
+    pub fn new(local: Local<'_>, role: Role) -> Self {
+        Self {
+            knothole: cut(local.version, MAX_VERSION_TEXT).to_owned(),
+            proto: VERSIONS,
+            role: role.word().to_owned(),
+            max_control: default_max_control(),
+            max_data: default_max_data(),
+            caps: Vec::new(),
+        }
+    }
+
+    /// Judges the peer's hello from the side that plays `role`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`]: no common version, the same role, or a field outside its limits.
+    pub fn judge(self, role: Role) -> Result<Peer, Refusal> {
+        let bad = |what: &str| Refusal::Fault(Fault::malformed(format!("hello: {what}")));
+        if self.knothole.is_empty() || self.knothole.len() > MAX_VERSION_TEXT {
+            return Err(bad("\"knothole\" must be 1 to 64 bytes"));
+        }
+        if self.proto.min == 0 || self.proto.min > self.proto.max {
+            return Err(bad("\"proto\" must be [min, max] with 1 <= min <= max"));
+        }
+        let Some(proto) = VERSIONS.common(self.proto) else {
+            return Err(Refusal::Mismatch(Mismatch::Versions {
+                program: self.knothole,
+                theirs: self.proto,
+                ours: VERSIONS,
+            }));
+        };
+        match (self.role.as_str(), role) {
+            ("send", Role::Receive) | ("receive", Role::Send) => {}
+            ("send" | "receive", _) => return Err(Refusal::Mismatch(Mismatch::SameRole(role))),
+            _ => return Err(bad("\"role\" must be \"send\" or \"receive\"")),
+        }
+        let limit = |value: u64, least: usize, ours: usize| {
+            let value = usize::try_from(value).unwrap_or(usize::MAX);
+            (value >= least).then(|| value.min(ours))
+        };
+        let max_control = limit(self.max_control, MIN_MAX_CONTROL, MAX_CONTROL)
+            .ok_or_else(|| bad("\"max_control\" must be at least 8192"))?;
+        let max_data = limit(self.max_data, MIN_MAX_DATA, MAX_DATA)
+            .ok_or_else(|| bad("\"max_data\" must be at least 1024"))?;
+        if self.caps.len() > MAX_CAPS || self.caps.iter().any(|cap| cap.len() > MAX_CAP_TEXT) {
+            return Err(bad("\"caps\" may hold 64 names of at most 64 bytes"));
+        }
+        Ok(Peer {
+            version: self.knothole,
+            proto,
+            max_control,
+            max_data,
+            caps: self.caps,
+        })
+    }
+}
+
+/// What the hellos settled about the other side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The version of its program; hostile text, at most 64 bytes.
+    pub version: String,
+    /// The protocol version both speak from here on.
+    pub proto: u32,
+    /// The longest control message to send it, in bytes; never above our own limit.
+    pub max_control: usize,
+    /// The longest data message to send it, in bytes; never above our own limit.
+    pub max_data: usize,
+    /// Its optional features; hostile text.
+    pub caps: Vec<String>,
+}
+
+/// Why a hello leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Both sides are sound and do not fit each other.
+    Mismatch(Mismatch),
+    /// The hello breaks the protocol.
+    Fault(Fault),
+}
+
+/// How two sound sides fail to fit each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mismatch {
+    /// No protocol version is spoken by both.
+    Versions {
+        /// The version of the peer's program; hostile text, at most 64 bytes.
+        program: String,
+        /// What the peer speaks.
+        theirs: VersionRange,
+        /// What this side speaks.
+        ours: VersionRange,
+    },
+    /// Both sides play this role.
+    SameRole(Role),
+}
+
+impl Mismatch {
+    /// Whether the program to update is the one on this side (`false`: the other one).
+    ///
+    /// `None` when an update would not help.
+    pub fn update_here(&self) -> Option<bool> {
+        match self {
+            Self::Versions { theirs, ours, .. } => Some(theirs.min > ours.max),
+            Self::SameRole(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Versions {
+                program,
+                theirs,
+                ours,
+            } => {
+                let whose = if theirs.min > ours.max {
+                    "this"
+                } else {
+                    "the other"
+                };
+                write!(
+                    f,
+                    "the other side (knothole {program}) speaks protocol {theirs}, this one {ours}: \
+                     update {whose} side"
+                )
+            }
+            Self::SameRole(role) => write!(f, "both sides want to {}", role.word()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(role: Role) -> Hello {
+        Hello::new(Local { version: "0.1.0" }, role)
+    }
+
+    fn range(min: u32, max: u32) -> VersionRange {
+        VersionRange { min, max }
+    }
+
+    #[test]
+    fn the_newest_common_version_is_chosen() {
+        assert_eq!(range(1, 3).common(range(2, 5)), Some(3));
+        assert_eq!(range(1, 1).common(range(1, 9)), Some(1));
+        assert_eq!(range(1, 1).common(range(2, 3)), None);
+        assert_eq!(range(4, 5).common(range(1, 3)), None);
+    }
+
+    #[test]
+    fn opposite_roles_agree() {
+        let peer = hello(Role::Send).judge(Role::Receive).unwrap();
+        assert_eq!(
+            (peer.proto, peer.max_data, peer.version.as_str()),
+            (1, MAX_DATA, "0.1.0")
+        );
+    }
+
+    #[test]
+    fn a_newer_peer_is_told_apart_from_an_older_one() {
+        let mut newer = hello(Role::Send);
+        newer.proto = range(2, 3);
+        newer.role = "duplex".into();
+        newer.knothole = "7.0.0".into();
+        let Err(Refusal::Mismatch(mismatch)) = newer.judge(Role::Receive) else {
+            panic!()
+        };
+        assert_eq!(
+            mismatch.to_string(),
+            "the other side (knothole 7.0.0) speaks protocol versions 2 to 3, this one version 1: \
+             update this side"
+        );
+        assert_eq!(mismatch.update_here(), Some(true));
+        let older = Mismatch::Versions {
+            program: "0".into(),
+            theirs: range(1, 1),
+            ours: range(2, 2),
+        };
+        assert!(older.to_string().ends_with("update the other side"));
+        assert_eq!(older.update_here(), Some(false));
+    }
+
+    #[test]
+    fn the_same_role_is_a_mismatch_in_words() {
+        let Err(Refusal::Mismatch(mismatch)) = hello(Role::Send).judge(Role::Send) else {
+            panic!()
+        };
+        assert_eq!(mismatch.to_string(), "both sides want to send");
+    }
+
+    #[test]
+    fn limits_of_the_peer_are_capped_by_ours_and_may_not_be_absurd() {
+        let mut big = hello(Role::Send);
+        big.max_data = u64::MAX;
+        big.max_control = u64::MAX;
+        let peer = big.judge(Role::Receive).unwrap();
+        assert_eq!((peer.max_control, peer.max_data), (MAX_CONTROL, MAX_DATA));
+        for spoil in [
+            |h: &mut Hello| h.max_data = 1023,
+            |h: &mut Hello| h.max_control = 8191,
+            |h: &mut Hello| h.proto = range(0, 1),
+            |h: &mut Hello| h.proto = range(2, 1),
+            |h: &mut Hello| h.role = String::new(),
+            |h: &mut Hello| h.knothole = "v".repeat(65),
+            |h: &mut Hello| h.knothole = String::new(),
+            |h: &mut Hello| h.caps = vec![String::new(); 65],
+            |h: &mut Hello| h.caps = vec!["c".repeat(65)],
+        ] {
+            let mut bad = hello(Role::Send);
+            spoil(&mut bad);
+            assert!(matches!(bad.judge(Role::Receive), Err(Refusal::Fault(_))));
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! What `--json` prints: types of their own, so that a change of the program's insides does not
+//! change what scripts read. One value is one line, and every line carries `"schema": 1`.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The version of everything in this file. Raised when a reader of the old form would break.
+pub const SCHEMA: u64 = 1;
+
+/// One line of `send`, `receive` and `selftest` under `--json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Event {
+    /// Something the other side needs.
+    Token {
+        /// What it is.
+        kind: TokenKind,
+        /// The text to hand over.
+        token: String,
+    },
+    /// The link moved on.
+    State {
+        /// Where to.
+        state: State,
+    },
+    /// The way the packets go.
+    Path {
+        /// The kind of the local candidate in use.
+        #[serde(rename = "type")]
+        kind: PathKind,
+        /// `udp` or `tcp`.
+        protocol: String,
+        /// Our address.
+        local: String,
+        /// The peer's address.
+        remote: String,
+        /// Round-trip time, where one was measured.
+        rtt_ms: Option<f64>,
+    },
+    /// How far the transfer is; at most ten a second.
+    Progress {
+        /// Bytes so far.
+        bytes: u64,
+        /// Bytes in all, where that is known.
+        total: Option<u64>,
+        /// Files that are complete and verified.
+        files_done: u64,
+    },
+    /// One file is settled.
+    File {
+        /// Where it lies; for the sender, the path as given.
+        path: String,
+        /// Its size.
+        bytes: u64,
+        /// Its BLAKE3 hash in hex.
+        blake3: String,
+        /// The offset an earlier attempt had reached.
+        resumed_from: Option<u64>,
+        /// What was done with it.
+        action: FileAction,
+    },
+    /// Everything arrived and was acknowledged.
+    Done {
+        /// Bytes in all.
+        bytes: u64,
+        /// How long the transfer took.
+        seconds: f64,
+        /// How many files.
+        files: u64,
+    },
+    /// The run failed.
+    Error {
+        /// A stable word for the class of the failure.
+        kind: String,
+        /// What happened, causes included.
+        message: String,
+        /// What to try.
+        hint: Option<String>,
+    },
+}
+
+/// What a [`Event::Token`] carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenKind {
+    /// The first thing to hand over.
+    Invite,
+    /// The short code that goes back.
+    Reply,
+    /// A plain SDP offer.
+    Offer,
+    /// A plain SDP answer.
+    Answer,
+}
+
+/// The stations of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Finding out our own addresses.
+    Gathering,
+    /// Nothing to do until the other side moves.
+    Waiting,
+    /// Trying the addresses of both sides against each other.
+    Connecting,
+    /// There is a link.
+    Connected,
+    /// All bytes are there; their hashes are being compared.
+    Verifying,
+}
+
+impl State {
+    /// Returns the words of the phase line.
+    #[must_use]
+    pub const fn phase(self) -> &'static str {
+        match self {
+            Self::Gathering => "gathering addresses",
+            Self::Waiting => "waiting for the other side",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Verifying => "verifying",
+        }
+    }
+}
+
+/// The kind of a candidate, in the words of ICE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathKind {
+    /// An address of the machine itself.
+    Host,
+    /// The machine's address as a STUN server sees it.
+    Srflx,
+    /// An address first seen in a check.
+    Prflx,
+    /// Through a TURN server.
+    Relay,
+}
+
+/// What the receiver did with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileAction {
+    /// It is there under its own name.
+    Written,
+    /// It was there already, or was refused.
+    Skipped,
+    /// It is there under another name.
+    Renamed,
+}
+
+/// What `token --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenReport {
+    /// Always `token`.
+    pub command: String,
+    /// `invite` or `reply`.
+    pub kind: TokenKind,
+    /// SHA-256 of the issuer's certificate; not in a reply.
+    pub fingerprint: Option<String>,
+    /// When it was made, in seconds since 1970; not in a reply.
+    pub issued: Option<u64>,
+    /// When it stops being good, in seconds since 1970; not in a reply.
+    pub expires: Option<u64>,
+    /// Whether that moment has passed; not in a reply.
+    pub expired: Option<bool>,
+    /// The addresses it reveals.
+    pub candidates: Vec<TokenCandidate>,
+}
+
+/// One address in a token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenCandidate {
+    /// `host`, `srflx`, `relay` or `mapped`.
+    pub kind: String,
+    /// Address and port.
+    pub addr: SocketAddr,
+    /// How far the address reaches: `public`, `private`, `shared`, `link-local` or `loopback`.
+    pub scope: String,
+}
+
+/// What `selftest --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelftestReport {
+    /// Always `selftest`.
+    pub command: String,
+    /// Whether every step worked.
+    pub ok: bool,
+    /// All steps together, in milliseconds.
+    pub ms: f64,
+    /// The steps that worked, in order.
+    pub steps: Vec<SelftestStep>,
+}
+
+/// One step of the self-test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelftestStep {
+    /// `stun`, `gather`, `invite`, `connect` or `transfer`.
+    pub step: String,
+    /// What was seen, in words.
+    pub detail: String,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
+}
+
+/// Renders a value as one line of JSON, without the line end.
+///
+/// # Panics
+/// Never: the types of this module are structs whose keys are strings.
+#[must_use]
+pub fn line(value: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        schema: u64,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    let line = Line {
+        schema: SCHEMA,
+        value,
+    };
+    serde_json::to_string(&line).expect("a struct with string keys is always JSON")
+}
+
+/// Reads one line back, strictly: an unknown key, event or schema is an error.
+///
+/// # Errors
+/// Says what was not expected.
+pub fn read<T: for<'de> Deserialize<'de>>(line: &str) -> Result<T, String> {
+    let mut value: Value = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let object = value.as_object_mut().ok_or("not an object")?;
+    match object.remove("schema").as_ref().and_then(Value::as_u64) {
+        Some(SCHEMA) => {}
+        other => return Err(format!("schema is {other:?}, not {SCHEMA}")),
+    }
+    serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one_of_each() -> Vec<(Event, &'static str)> {
+        vec![
+            (
+                Event::Token {
+                    kind: TokenKind::Invite,
+                    token: "KH1ABC".into(),
+                },
+                r#"{"schema":1,"event":"token","kind":"invite","token":"KH1ABC"}"#,
+            ),
+            (
+                Event::State {
+                    state: State::Gathering,
+                },
+                r#"{"schema":1,"event":"state","state":"gathering"}"#,
+            ),
+            (
+                Event::Path {
+                    kind: PathKind::Srflx,
+                    protocol: "udp".into(),
+                    local: "192.0.2.1:5".into(),
+                    remote: "[2001:db8::1]:6".into(),
+                    rtt_ms: Some(12.5),
+                },
+                r#"{"schema":1,"event":"path","type":"srflx","protocol":"udp","local":"192.0.2.1:5","remote":"[2001:db8::1]:6","rtt_ms":12.5}"#,
+            ),
+            (
+                Event::Progress {
+                    bytes: 5,
+                    total: None,
+                    files_done: 0,
+                },
+                r#"{"schema":1,"event":"progress","bytes":5,"total":null,"files_done":0}"#,
+            ),
+            (
+                Event::File {
+                    path: "a\u{1b}b".into(),
+                    bytes: 5,
+                    blake3: "00".into(),
+                    resumed_from: None,
+                    action: FileAction::Renamed,
+                },
+                r#"{"schema":1,"event":"file","path":"a\u001bb","bytes":5,"blake3":"00","resumed_from":null,"action":"renamed"}"#,
+            ),
+            (
+                Event::Done {
+                    bytes: 5,
+                    seconds: 0.25,
+                    files: 1,
+                },
+                r#"{"schema":1,"event":"done","bytes":5,"seconds":0.25,"files":1}"#,
+            ),
+            (
+                Event::Error {
+                    kind: "declined".into(),
+                    message: "no".into(),
+                    hint: None,
+                },
+                r#"{"schema":1,"event":"error","kind":"declined","message":"no","hint":null}"#,
+            ),
+        ]
+    }
+
+    #[test]
+    fn events_are_written_to_the_letter_and_read_back() {
+        for (event, text) in one_of_each() {
+            assert_eq!(line(&event), text);
+            assert_eq!(read::<Event>(text).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_noticed_in_every_event() {
+        for (_, text) in one_of_each() {
+            let more = text.replacen('{', r#"{"surprise":1,"#, 1);
+            let said = read::<Event>(&more).unwrap_err();
+            assert!(said.contains("surprise"), "{said}");
+        }
+    }
+
+    #[test]
+    fn another_schema_an_unknown_event_and_no_object_are_errors() {
+        for bad in [
+            r#"{"event":"state","state":"waiting"}"#,
+            r#"{"schema":2,"event":"state","state":"waiting"}"#,
+            r#"{"schema":1,"event":"surprise"}"#,
+            r#"{"schema":1,"event":"state","state":"surprised"}"#,
+            "[]",
+            "",
+        ] {
+            assert!(read::<Event>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_report_reads_back() {
+        let report = TokenReport {
+            command: "token".into(),
+            kind: TokenKind::Invite,
+            fingerprint: Some("AA:BB".into()),
+            issued: Some(1),
+            expires: Some(2),
+            expired: Some(true),
+            candidates: vec![TokenCandidate {
+                kind: "host".into(),
+                addr: "192.0.2.1:5".parse().unwrap(),
+                scope: "private".into(),
+            }],
+        };
+        let text = line(&report);
+        assert!(
+            text.starts_with(r#"{"schema":1,"command":"token","kind":"invite","#),
+            "{text}"
+        );
+        assert_eq!(read::<TokenReport>(&text).unwrap(), report);
+    }
+}

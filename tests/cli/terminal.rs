@@ -1,0 +1,156 @@
+//! The program on a real terminal (a pseudo-terminal): prompts, pastes, and giving it back.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
+
+use crate::env::{Env, KNOTHOLE};
+use crate::token::invite;
+
+/// A terminal window with the program in it.
+struct Window {
+    screen: File,
+    /// Kept open, so that the window outlives the program and its modes can be looked at.
+    terminal: OwnedFd,
+    before: Termios,
+    child: Child,
+    seen: Vec<u8>,
+}
+
+impl Window {
+    fn open(env: &Env, args: &[&str]) -> Self {
+        let screen =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&screen).unwrap();
+        unlockpt(&screen).unwrap();
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = ioctl_tiocgptpeer(&screen, flags).unwrap();
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&terminal, size).unwrap();
+        let before = tcgetattr(&terminal).unwrap();
+        let end = || Stdio::from(terminal.try_clone().unwrap());
+        // `setsid -c` makes it the terminal of a new session, as a terminal program would.
+        let child = env
+            .command("setsid")
+            .args(["-c", KNOTHOLE])
+            .args(args)
+            .stdin(end())
+            .stdout(Stdio::piped())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        Self {
+            screen: screen.into(),
+            terminal,
+            before,
+            child,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Reads what the program draws until `words` are there.
+    fn wait_for(&mut self, words: &str) {
+        let mut buffer = [0; 4096];
+        while !String::from_utf8_lossy(&self.seen).contains(words) {
+            let n = self.screen.read(&mut buffer).unwrap();
+            assert!(
+                n > 0,
+                "closed before {words:?}: {}",
+                String::from_utf8_lossy(&self.seen)
+            );
+            self.seen.extend_from_slice(&buffer[..n]);
+        }
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        // The program draws while it reads: whoever only writes fills both buffers and is stuck.
+        let mut keyboard = self.screen.try_clone().unwrap();
+        let keys = keys.as_bytes().to_vec();
+        std::thread::spawn(move || keyboard.write_all(&keys));
+    }
+
+    fn end(mut self) -> (i32, String) {
+        // Goes on reading, so that the program is not held up by a full screen.
+        let mut screen = self.screen.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while screen.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        });
+        let mut out = String::new();
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut out)
+            .unwrap();
+        let code = self.child.wait().unwrap().code().unwrap();
+        let after = tcgetattr(&self.terminal).unwrap();
+        assert_eq!(
+            after.local_modes, self.before.local_modes,
+            "the terminal was not given back"
+        );
+        (code, out)
+    }
+}
+
+#[test]
+fn a_prompt_takes_a_paste_longer_than_a_terminal_line() {
+    let env = Env::new();
+    let mut window = Window::open(&env, &["token"]);
+    window.wait_for("token: ");
+    let modes = tcgetattr(&window.terminal).unwrap().local_modes;
+    assert!(!modes.intersects(LocalModes::ICANON | LocalModes::ECHO));
+    assert!(modes.contains(LocalModes::ISIG));
+    let chat = "look at this one! ".repeat(400);
+    window.type_in(&format!("{chat}{}\r", invite()));
+    let (code, out) = window.end();
+    assert_eq!(code, 0, "{out}");
+    assert!(out.starts_with("An invite: "), "{out}");
+}
+
+#[test]
+fn a_marked_paste_may_be_broken_into_lines() {
+    let env = Env::new();
+    let mut window = Window::open(&env, &["token"]);
+    window.wait_for("\x1b[?2004h");
+    window.wait_for("token: ");
+    let token = invite();
+    window.type_in(&format!(
+        "wrong\x15\x1b[200~{}\r{}\r\x1b[201~\r",
+        &token[..50],
+        &token[50..]
+    ));
+    let (code, out) = window.end();
+    assert_eq!(code, 0, "{out}");
+}
+
+#[test]
+fn what_is_typed_is_shown_and_the_end_of_input_is_understood() {
+    let env = Env::new();
+    let mut window = Window::open(&env, &["token"]);
+    window.wait_for("token: ");
+    window.type_in("KHxy\x7f\x7fAB");
+    window.wait_for("token: KHAB");
+    window.type_in("\x15\x04");
+    window.wait_for("no token was given");
+    assert_eq!(window.end(), (2, String::new()));
+}
+
+#[test]
+fn ctrl_c_at_a_prompt_gives_the_terminal_back() {
+    let env = Env::new();
+    let mut window = Window::open(&env, &["token"]);
+    window.wait_for("token: ");
+    window.type_in("KH\x03");
+    window.wait_for("stopped by Ctrl-C");
+    assert_eq!(window.end(), (130, String::new()));
+}

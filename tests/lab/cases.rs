@@ -1,0 +1,424 @@
+//! Two knotholes, a network between them, and a file that is to arrive.
+
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::daemon::{Coturn, PASSWORD, USER, stun_url, turn_url};
+use crate::net::{BLACK_HOLE, Family, Host, MOVED_PORTS, Nat, Net, SERVER, behind};
+use crate::proc::Peer;
+use crate::{Lab, eventually, run};
+
+const MIB: usize = 1 << 20;
+/// About how long the joiner tries before it shows a reply code.
+const REPLY_AFTER: Duration = Duration::from_secs(3);
+/// What a busy machine may add to a time that is promised.
+const SLACK: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_reply_typed_75_s_late_joins_two_port_restricted_nats() {
+    run(|lab| reply_typed_late(lab, Duration::from_secs(75)));
+}
+
+#[test]
+#[ignore = "takes five minutes: run by hand with --ignored"]
+fn a_reply_typed_five_minutes_late_joins_two_port_restricted_nats() {
+    run(|lab| reply_typed_late(lab, Duration::from_secs(300)));
+}
+
+#[test]
+fn the_invite_alone_is_enough_from_full_cone_to_symmetric() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::FullCone), behind(Nat::Symmetric)])?;
+        let _server = Coturn::start(lab, &net)?;
+        let file = lab.file("data.bin", 4 * MIB)?;
+
+        let mut alice = lab
+            .knothole("alice", &net.hosts[0])
+            .args(["send", "--json"])
+            .args(stun())
+            .arg(&file)
+            .start()?;
+        let invite = alice.token("invite")?;
+        let mut bob = lab
+            .knothole("bob", &net.hosts[1])
+            .args(["receive", "--json", "-y", &invite.text])
+            .args(stun())
+            .start()?;
+        let route = bob.route()?;
+        ensure!(route.remote.ip() == net.sites[0].external, "{route:?}");
+        ensure!(route.kind != "relay", "{route:?}");
+        arrives(&file, &mut alice, &mut bob)
+    });
+}
+
+#[test]
+fn the_invite_alone_is_enough_on_a_lan_where_every_stun_server_is_dead() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::PortRestricted).hosts(2)])?;
+        let file = lab.file("data.bin", 4 * MIB)?;
+        // One never answers, one says that nobody is there.
+        let dead = format!("stun:{BLACK_HOLE}:3478,{}", stun_url());
+
+        let mut alice = lab
+            .knothole("alice", &net.hosts[0])
+            .args(["send", "--json", "--stun", &dead])
+            .arg(&file)
+            .start()?;
+        let invite = alice.token("invite")?;
+        let bound = Duration::from_secs(3) + SLACK;
+        ensure!(invite.at < bound, "the invite came after {:?}", invite.at);
+        let mut bob = lab
+            .knothole("bob", &net.hosts[1])
+            .args(["receive", "--json", "-y", "--stun", &dead, &invite.text])
+            .start()?;
+        let route = bob.route()?;
+        ensure!(route.remote.ip() == net.hosts[0].address, "{route:?}");
+        ensure!(route.local.ip() == net.hosts[1].address, "{route:?}");
+        arrives(&file, &mut alice, &mut bob)
+    });
+}
+
+#[test]
+fn a_lan_with_ipv6_only_is_enough() {
+    run(|lab| {
+        let lan = behind(Nat::Firewall).family(Family::V6).hosts(2);
+        let net = Net::build(&[lan])?;
+        let file = lab.file("data.bin", 4 * MIB)?;
+
+        let mut alice = lab
+            .knothole("alice", &net.hosts[0])
+            .args(["send", "--json", "--stun", ""])
+            .arg(&file)
+            .start()?;
+        let invite = alice.token("invite")?;
+        let mut bob = lab
+            .knothole("bob", &net.hosts[1])
+            .args(["receive", "--json", "-y", "--stun", "", &invite.text])
+            .start()?;
+        let route = bob.route()?;
+        ensure!(route.remote.is_ipv6() && route.local.is_ipv6(), "{route:?}");
+        arrives(&file, &mut alice, &mut bob)
+    });
+}
+
+#[test]
+fn a_relay_of_the_joiner_joins_port_restricted_and_symmetric() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::PortRestricted), behind(Nat::Symmetric)])?;
+        let _server = Coturn::start(lab, &net)?;
+        let file = lab.file("data.bin", 2 * MIB)?;
+
+        let mut alice = lab
+            .knothole("alice", &net.hosts[0])
+            .args(["send", "--json"])
+            .args(stun())
+            .arg(&file)
+            .start()?;
+        let invite = alice.token("invite")?;
+        let mut bob = lab
+            .knothole("bob", &net.hosts[1])
+            .args(["receive", "--json", "-y", &invite.text])
+            .args(turn())
+            .start()?;
+        alice.type_line(&bob.token("reply")?.text)?;
+        let route = alice.route()?;
+        ensure!(route.remote.ip() == SERVER, "{route:?}");
+        let route = bob.route()?;
+        ensure!(route.kind == "relay", "{route:?}");
+        arrives(&file, &mut alice, &mut bob)
+    });
+}
+
+#[test]
+fn a_relay_of_the_issuer_joins_two_symmetric_nats() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Symmetric), behind(Nat::Symmetric)])?;
+        let _server = Coturn::start(lab, &net)?;
+        let file = lab.file("data.bin", 2 * MIB)?;
+
+        let mut alice = lab
+            .knothole("alice", &net.hosts[0])
+            .args(["send", "--json"])
+            .args(turn())
+            .arg(&file)
+            .start()?;
+        let invite = alice.token("invite")?;
+        let mut bob = lab
+            .knothole("bob", &net.hosts[1])
+            .args(["receive", "--json", "-y", &invite.text])
+            .args(stun())
+            .start()?;
+        alice.type_line(&bob.token("reply")?.text)?;
+        let route = alice.route()?;
+        ensure!(route.kind == "relay", "{route:?}");
+        let route = bob.route()?;
+        ensure!(route.remote.ip() == SERVER, "{route:?}");
+        arrives(&file, &mut alice, &mut bob)
+    });
+}
+
+#[test]
+fn a_receiver_may_issue_the_invite_behind_nats() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::PortRestricted), behind(Nat::PortRestricted)])?;
+        let _server = Coturn::start(lab, &net)?;
+        let file = lab.file("data.bin", 4 * MIB)?;
+
+        let mut bob = lab
+            .knothole("bob", &net.hosts[0])
+            .args(["receive", "--invite", "--json", "-y"])
+            .args(stun())
+            .start()?;
+        let invite = bob.token("invite")?;
+        let mut alice = lab
+            .knothole("alice", &net.hosts[1])
+            .args(["send", "--json", "--to", &invite.text])
+            .args(stun())
+            .arg(&file)
+            .start()?;
+        bob.type_line(&alice.token("reply")?.text)?;
+        let route = alice.route()?;
+        ensure!(route.remote.ip() == net.sites[0].external, "{route:?}");
+        arrives(&file, &mut alice, &mut bob)
+    });
+}
+
+#[test]
+fn a_folder_carries_invite_and_reply_between_port_restricted_nats() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::PortRestricted), behind(Nat::PortRestricted)])?;
+        let _server = Coturn::start(lab, &net)?;
+        let file = lab.file("data.bin", 4 * MIB)?;
+        let folder = lab.dir().join("folder");
+        fs::create_dir(&folder)?;
+        let via = format!("file:{}", folder.display());
+
+        let mut alice = lab
+            .knothole("alice", &net.hosts[0])
+            .args(["send", "--json", "--via", &via])
+            .args(stun())
+            .arg(&file)
+            .start()?;
+        let mut bob = lab
+            .knothole("bob", &net.hosts[1])
+            .args(["receive", "--json", "-y", "--via", &via])
+            .args(stun())
+            .start()?;
+        arrives(&file, &mut alice, &mut bob)
+    });
+}
+
+#[test]
+fn a_transfer_outlives_20_s_in_which_nothing_passes() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::FullCone), behind(Nat::PortRestricted)])?;
+        let _server = Coturn::start(lab, &net)?;
+        let router = &net.sites[1];
+        net.shape(1, "8mbit")?;
+        interrupted(lab, &net.hosts[0], &net.hosts[1], || {
+            let size = 2 * MIB as u64;
+            eventually(Duration::from_secs(30), "2 MiB", || {
+                Ok(router.received()? > size)
+            })?;
+            net.cut(1)?;
+            sleep(Duration::from_secs(20));
+            net.mend()
+        })
+    });
+}
+
+#[test]
+fn a_transfer_outlives_8_s_in_which_the_senders_interface_is_down() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::PortRestricted).hosts(2)])?;
+        let [alice, bob] = &net.hosts[..] else {
+            unreachable!("two hosts were asked for");
+        };
+        let _server = Coturn::start(lab, &net)?;
+        bob.shape("8mbit")?;
+        interrupted(lab, alice, bob, || {
+            let size = 2 * MIB as u64;
+            eventually(Duration::from_secs(30), "2 MiB", || {
+                Ok(bob.received()? > size)
+            })?;
+            alice.offline(Duration::from_secs(8))
+        })
+    });
+}
+
+#[test]
+fn a_mapping_that_moved_is_told_and_a_new_invite_given() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Renumbering), behind(Nat::PortRestricted)])?;
+        let _server = Coturn::start(lab, &net)?;
+        let file = lab.file("data.bin", MIB)?;
+
+        let mut alice = lab
+            .knothole("alice", &net.hosts[0])
+            .args(["send", "--json"])
+            .args(stun())
+            .arg(&file)
+            .start()?;
+        let first = alice.token("invite")?;
+        net.sites[0].move_mappings()?;
+        // The next refresh finds out: several are made within the life of a binding.
+        let second = alice.nth_token("invite", 1)?;
+        ensure!(second.text != first.text, "the same invite again");
+        alice.says(&["moved", "changed"])?;
+
+        let mut bob = lab
+            .knothole("bob", &net.hosts[1])
+            .args(["receive", "--json", "-y", &second.text])
+            .args(stun())
+            .start()?;
+        alice.type_line(&bob.token("reply")?.text)?;
+        let route = bob.route()?;
+        ensure!(MOVED_PORTS.contains(&route.remote.port()), "{route:?}");
+        arrives(&file, &mut alice, &mut bob)
+    });
+}
+
+#[test]
+fn without_udp_the_joiner_says_so_in_time() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::PortRestricted), behind(Nat::UdpBlocked)])?;
+        let _server = Coturn::start(lab, &net)?;
+        let file = lab.file("data.bin", MIB)?;
+
+        let alice = lab
+            .knothole("alice", &net.hosts[0])
+            .args(["send", "--json"])
+            .args(stun())
+            .arg(&file)
+            .start()?;
+        let invite = alice.token("invite")?;
+        let mut bob = lab
+            .knothole("bob", &net.hosts[1])
+            .args(["receive", "--json", "-y", "--timeout", "12s", &invite.text])
+            .args(stun())
+            .start()?;
+        let ended = bob.ended()?;
+        ensure!(ended.status.code() == Some(3), "{}", ended.status);
+        let bound = Duration::from_secs(12) + SLACK;
+        ensure!(ended.after < bound, "it took {:?}", ended.after);
+        ensure!(bob.stderr().contains("UDP"), "stderr does not name UDP");
+        bob.event("error")?;
+        Ok(())
+    });
+}
+
+/// Both sides behind port-restricted NATs that forget after 30 s, and then give another port; and
+/// a person who takes his time. Without `--json`, as that person sees it.
+fn reply_typed_late(lab: &Lab, late: Duration) -> Result<()> {
+    let net = Net::build(&[behind(Nat::Renumbering), behind(Nat::Renumbering)])?;
+    let _server = Coturn::start(lab, &net)?;
+    let file = lab.file("data.bin", 4 * MIB)?;
+    let life = late + Duration::from_secs(60);
+
+    let mut alice = lab
+        .knothole("alice", &net.hosts[0])
+        .arg("send")
+        .args(stun())
+        .arg(&file)
+        .life(life)
+        .start()?;
+    let invite = alice.stdout_line(0)?;
+    let mut bob = lab
+        .knothole("bob", &net.hosts[1])
+        .args(["receive", "-y", &invite.text])
+        .args(stun())
+        .life(life)
+        .start()?;
+    let reply = bob.stdout_line(0)?;
+    let shown = REPLY_AFTER / 2..REPLY_AFTER + SLACK;
+    ensure!(
+        shown.contains(&reply.at),
+        "the reply came after {:?}",
+        reply.at
+    );
+    let length = reply
+        .text
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .count();
+    ensure!(
+        length <= 12,
+        "a reply of {length} characters: {}",
+        reply.text
+    );
+
+    // A binding that nobody keeps alive shows that the time is longer than the NAT's memory.
+    let idle = net.hosts[1].socket()?;
+    idle.send_to(b"soon forgotten", (SERVER, 3478))?;
+    let idle_port = idle.local_addr()?.port();
+    ensure!(net.sites[1].has_binding(idle_port)?, "no binding");
+    sleep(late);
+    ensure!(
+        !net.sites[1].has_binding(idle_port)?,
+        "the NAT has not forgotten"
+    );
+
+    for peer in [&mut alice, &mut bob] {
+        ensure!(peer.is_running()?, "gave up before the reply was typed");
+    }
+    alice.type_line(&reply.text)?;
+    arrives(&file, &mut alice, &mut bob)
+}
+
+/// A transfer of 10 MiB with an interruption in its middle.
+fn interrupted(
+    lab: &Lab,
+    from: &Host,
+    to: &Host,
+    interrupt: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let file = lab.file("data.bin", 10 * MIB)?;
+    let life = Duration::from_secs(120);
+    let mut alice = lab
+        .knothole("alice", from)
+        .args(["send", "--json"])
+        .args(stun())
+        .arg(&file)
+        .life(life)
+        .start()?;
+    let invite = alice.token("invite")?;
+    let mut bob = lab
+        .knothole("bob", to)
+        .args(["receive", "--json", "-y", &invite.text])
+        .args(stun())
+        .life(life)
+        .start()?;
+    bob.route()?;
+    interrupt()?;
+    for peer in [&mut alice, &mut bob] {
+        ensure!(peer.is_running()?, "ended before the link was back");
+    }
+    arrives(&file, &mut alice, &mut bob)
+}
+
+/// Both sides end well, and the receiver has the sender's bytes.
+fn arrives(file: &Path, sender: &mut Peer, receiver: &mut Peer) -> Result<()> {
+    receiver.succeeds()?;
+    sender.succeeds()?;
+    let name = file.file_name().context("a file has a name")?;
+    let received = fs::read(receiver.dir.join(name))?;
+    ensure!(
+        received == fs::read(file)?,
+        "the file is not the one that was sent"
+    );
+    Ok(())
+}
+
+fn stun() -> [String; 2] {
+    ["--stun".into(), stun_url()]
+}
+
+fn turn() -> Vec<String> {
+    let url = turn_url();
+    let relay = ["--turn", &url, "--turn-user", USER, "--turn-pass", PASSWORD].map(String::from);
+    stun().into_iter().chain(relay).collect()
+}

@@ -1,0 +1,221 @@
+//! The NAT laboratory: knothole between real NATs, made of Linux network namespaces.
+//!
+//! Each test builds its own small internet ([`net`]), starts a STUN and TURN server in it
+//! ([`daemon`]) and runs knothole on its hosts ([`proc`]). The cases are in [`cases`];
+//! [`selfcheck`] shows, without knothole, that the NATs are what they are called.
+//!
+//! All of it stays in namespaces that have no way out, and goes when the test ends. Needed are
+//! root (or `unshare -Urnm` with a tmpfs on /run) and the tools in [`TOOLS`]. Without them a test
+//! says on stderr what was not run and passes; with `KNOTHOLE_LAB=require` it fails. Each test
+//! that ran adds the line `lab: NAME ran` to the file named by `KNOTHOLE_LAB_LOG`.
+//!
+//! The tests wait much and compute little, so run them all at once:
+//! `cargo test --test lab -- --test-threads 16`. `KNOTHOLE_BIN` names another binary to try.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the laboratory is all effects: clocks, threads, processes"
+)]
+
+mod cases;
+mod daemon;
+mod net;
+mod proc;
+mod selfcheck;
+
+use std::any::type_name;
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+/// The programs the laboratory is made of, each with the Debian package it comes from.
+const TOOLS: [(&str, &str); 7] = [
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("nft", "nftables"),
+    ("conntrack", "conntrack"),
+    ("turnserver", "coturn"),
+    ("turnutils_natdiscovery", "coturn"),
+    ("setpriv", "util-linux"),
+];
+
+/// What one test has: a folder, and what is to be shown if it fails.
+pub struct Lab {
+    dir: TempDir,
+    exhibits: Mutex<Vec<Exhibit>>,
+}
+
+/// Tells something about a failed test, at the time of asking.
+type Exhibit = Box<dyn Fn() -> String + Send>;
+
+/// Runs one test in a laboratory, or says why it cannot be run.
+pub fn run<F: FnOnce(&Lab) -> Result<()>>(case: F) {
+    let name = type_name::<F>().trim_end_matches("::{{closure}}");
+    let name = name.rsplit("::").next().unwrap_or(name);
+    if let Err(missing) = requirements() {
+        assert!(
+            std::env::var_os("KNOTHOLE_LAB").is_none_or(|wish| wish != "require"),
+            "KNOTHOLE_LAB=require, but the lab cannot run here: {missing}"
+        );
+        // Written past the test harness, which keeps the output of passing tests to itself.
+        let line = format!("not run: {name}: lab needs {missing}\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        return;
+    }
+
+    let lab = Lab {
+        dir: TempDir::with_prefix("knothole-lab-").expect("make a temporary folder"),
+        exhibits: Mutex::default(),
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| case(&lab)));
+    log_as_ran(name);
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            lab.show();
+            panic!("{name}: {error:#}");
+        }
+        Err(panic) => {
+            lab.show();
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Lab {
+    /// The folder of this test.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Keeps something to be shown if the test fails.
+    pub fn exhibit(&self, show: impl Fn() -> String + Send + 'static) {
+        let mut exhibits = self.exhibits.lock().unwrap_or_else(PoisonError::into_inner);
+        exhibits.push(Box::new(show));
+    }
+
+    /// Makes a file of `len` bytes that do not compress, the same in every run.
+    pub fn file(&self, name: &str, len: usize) -> Result<PathBuf> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let words = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        let bytes: Vec<u8> = words.flatten().take(len).collect();
+        let path = self.dir().join(name);
+        fs::write(&path, bytes)?;
+        Ok(path)
+    }
+
+    fn show(&self) {
+        for show in &*self.exhibits.lock().unwrap_or_else(PoisonError::into_inner) {
+            eprintln!("{}", show());
+        }
+    }
+}
+
+/// A system tool by name, found in the sbin folders too.
+pub fn tool(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.env("PATH", search_path()).env("LC_ALL", "C");
+    command
+}
+
+/// Runs a command to its end with `input` on its stdin, and returns its stdout.
+pub fn output(command: &mut Command, input: &str) -> Result<String> {
+    use std::process::Stdio;
+
+    let words = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let shown = words.join(" ");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| shown.clone())?;
+    let mut stdin = child.stdin.take().context("stdin is piped")?;
+    // A program that stops early closes its stdin; its own message says more than EPIPE.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{shown}: {}: {}\n{stdout}\ninput:\n{input}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(stdout)
+}
+
+/// Asks `done` until it says yes, for at most `bound`.
+pub fn eventually(
+    bound: Duration,
+    what: impl Display,
+    mut done: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let start = Instant::now();
+    while !done()? {
+        if start.elapsed() > bound {
+            bail!("{what}: not within {bound:?}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Whether the laboratory can be built here: found out by building the smallest one.
+fn requirements() -> Result<(), &'static str> {
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let path = search_path();
+        let missing: Vec<String> = TOOLS
+            .iter()
+            .filter(|(tool, _)| {
+                !path
+                    .split(':')
+                    .any(|dir| Path::new(dir).join(tool).is_file())
+            })
+            .map(|(tool, package)| format!("{tool} (package {package})"))
+            .collect();
+        if !missing.is_empty() {
+            return Err(missing.join(", "));
+        }
+        net::sweep();
+        net::trial().map_err(|error| {
+            let error = format!("{error:#}");
+            let error = error.lines().next().unwrap_or_default();
+            format!("root and a kernel with namespaces, veth, bridge, nftables NAT, tbf ({error})")
+        })
+    });
+    found.as_ref().copied().map_err(String::as_str)
+}
+
+fn search_path() -> String {
+    let own = std::env::var("PATH").unwrap_or_default();
+    format!("{own}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
+}
+
+fn log_as_ran(name: &str) {
+    let Some(path) = std::env::var_os("KNOTHOLE_LAB_LOG") else {
+        return;
+    };
+    // One write to a file opened for appending, so that tests at the same time do not mix.
+    let log = File::options().create(true).append(true).open(&path);
+    log.and_then(|mut log| log.write_all(format!("lab: {name} ran\n").as_bytes()))
+        .unwrap_or_else(|error| panic!("KNOTHOLE_LAB_LOG={}: {error}", path.display()));
+}

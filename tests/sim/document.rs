@@ -1,0 +1,79 @@
+//! What docs/protocol.md shows is what the machines say.
+
+use knothole::proto::app::message::Message;
+use knothole::proto::app::transfer::{receiver, sender};
+use knothole::proto::app::{CancelReason, DeclineReason, Offer, Outcome, Receiver, Sender};
+
+use crate::world::LOCAL;
+
+const DOCUMENT: &str = include_str!("../../docs/protocol.md");
+
+#[test]
+fn every_complete_message_in_the_document_can_be_read() {
+    let shown = |line: &&str| line.starts_with(r#"{"t":"#) && !line.contains('…');
+    let lines: Vec<&str> = DOCUMENT.lines().filter(shown).collect();
+    assert!(lines.len() >= 8, "{lines:?}");
+    for line in lines {
+        assert!(
+            matches!(Message::parse(line.as_bytes()), Ok(Some(_))),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn every_reason_is_documented() {
+    let cancel = CancelReason::ALL.iter().map(|reason| reason.word());
+    for word in cancel.chain(DeclineReason::ALL.iter().map(|reason| reason.word())) {
+        assert!(DOCUMENT.contains(&format!("`{word}`")), "{word}");
+    }
+}
+
+#[test]
+fn the_whole_talk_happens_as_it_is_shown() {
+    let shown: Vec<&str> = DOCUMENT
+        .lines()
+        .filter(|line| line.starts_with("S→R {") || line.starts_with("R→S {"))
+        .collect();
+    let offer = vec![Offer {
+        name: "empty".into(),
+        size: Some(0),
+    }];
+    let mut sender = Sender::new(LOCAL, offer).unwrap();
+    let mut receiver = Receiver::new(LOCAL);
+    let mut said = Vec::new();
+    let mut before = usize::MAX;
+    while before != said.len() {
+        before = said.len();
+        let mut texts = Vec::new();
+        loop {
+            match sender.poll_output() {
+                sender::Output::Control(text) => texts.push(text),
+                sender::Output::Read { .. } => sender.handle_eof(blake3::hash(b"")),
+                sender::Output::Event(_) => {}
+                sender::Output::Idle => break,
+            }
+        }
+        for text in texts {
+            receiver.handle_control(text.as_bytes());
+            said.push(format!("S→R {text}"));
+        }
+        let mut texts = Vec::new();
+        loop {
+            match receiver.poll_output() {
+                receiver::Output::Control(text) => texts.push(text),
+                receiver::Output::Offer { .. } => receiver.accept(),
+                receiver::Output::Finish { file, .. } => receiver.handle_committed(file),
+                receiver::Output::Begin { .. } | receiver::Output::Event(_) => {}
+                receiver::Output::Idle => break,
+            }
+        }
+        for text in texts {
+            sender.handle_control(text.as_bytes());
+            said.push(format!("R→S {text}"));
+        }
+    }
+    assert_eq!(said, shown);
+    assert_eq!(sender.outcome(), Some(&Outcome::Done));
+    assert_eq!(receiver.outcome(), Some(&Outcome::Done));
+}
