@@ -150,7 +150,8 @@ pub async fn join(join: &Join<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     tell_buffers(ctx, joiner.endpoint().granted());
     let opened = stoppable(ctx, open(&mut joiner, join, folder.as_ref(), ctx)).await?;
     opened?;
-    connected(joiner.into_link(), ctx)
+    let link = joiner.into_link();
+    connected(link.map_err(|error| failure(error, "not connected"))?, ctx)
 }
 
 async fn open(

@@ -161,7 +161,7 @@ async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Fail
     let joining = async {
         let joiner = Joiner::start(&network, &invite, None).await?;
         joiner.opened().await?;
-        Ok(joiner.into_link())
+        joiner.into_link()
     };
     let (sender, receiver) =
         tokio::try_join!(issuer.wait(&mut replies, |_| {}), joining).map_err(link_failure)?;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::certificate::CertificateParams;
-use tokio::sync::watch;
-use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
+use tokio::sync::{Mutex, OnceCell, mpsc, watch};
+use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::peer_connection::crypto::{self, SignatureScheme};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCCertificate,
@@ -34,8 +34,9 @@ const MAX_CHECKS: u16 = 65_534;
 /// On the crate's clock: 0.4 s of the wall's on a short path, 20 s on a long one. These checks
 /// measure the round trip; keeping the mapping alive is the endpoint's work.
 const CONSENT_INTERVAL: Duration = Duration::from_secs(20);
-/// The data channel both sides agree on without a message (RFC 8831 §6.5: negotiated out of band).
-const CHANNEL: u16 = 0;
+/// The label of the one data channel. The joiner opens it with a message (RFC 8832): the crate
+/// loses what arrives on a channel that was agreed on without one before it is ready.
+const CHANNEL: &str = "knothole";
 
 /// A certificate made for one invitation or one joining, and its SHA-256.
 pub struct Identity {
@@ -82,13 +83,15 @@ pub struct Credentials {
 }
 
 pub struct Connection {
-    pub peer: Arc<dyn PeerConnection>,
-    pub channel: Arc<dyn DataChannel>,
+    peer: Arc<dyn PeerConnection>,
+    channel: OnceCell<Arc<dyn DataChannel>>,
+    announced: Mutex<mpsc::Receiver<Arc<dyn DataChannel>>>,
     pub states: watch::Receiver<States>,
 }
 
 struct Handler {
     states: watch::Sender<States>,
+    announced: mpsc::Sender<Arc<dyn DataChannel>>,
 }
 
 #[async_trait::async_trait]
@@ -100,6 +103,13 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
         self.states.send_modify(|states| states.gathering = state);
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        // One is expected; a peer that opens more talks to nobody.
+        if self.announced.try_send(channel).is_err() {
+            log::debug!("ignored a second data channel");
+        }
     }
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
@@ -143,31 +153,27 @@ impl Connection {
             gathering: RTCIceGatheringState::New,
         };
         let (states_tx, states) = watch::channel(initial);
+        let (announced_tx, announced) = mpsc::channel(1);
         let configuration = RTCConfigurationBuilder::new()
             .with_certificates(vec![identity.certificate.clone()])
             .build();
         let peer = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_setting_engine(settings)
-            .with_handler(Arc::new(Handler { states: states_tx }))
+            .with_handler(Arc::new(Handler {
+                states: states_tx,
+                announced: announced_tx,
+            }))
             .with_runtime(runtime)
             .with_udp_addrs(bind_addrs)
             .with_data_channel_send_buffer_limit(window + SEND_AHEAD)
             .build()
             .await
             .context("peer connection")?;
-        let init = RTCDataChannelInit {
-            ordered: true,
-            negotiated: Some(CHANNEL),
-            ..RTCDataChannelInit::default()
-        };
-        let channel = peer
-            .create_data_channel("knothole", Some(init))
-            .await
-            .context("data channel")?;
         Ok(Self {
             peer: Arc::new(peer),
-            channel,
+            channel: OnceCell::new(),
+            announced: Mutex::new(announced),
             states,
         })
     }
@@ -177,6 +183,8 @@ impl Connection {
     /// # Errors
     /// When the crate refuses a description.
     pub async fn offer(&self, answer: String) -> anyhow::Result<()> {
+        let channel = self.peer.create_data_channel(CHANNEL, None).await;
+        self.channel.set(channel.context("data channel")?).ok();
         let offer = self.peer.create_offer(None).await.context("offer")?;
         self.peer
             .set_local_description(offer)
@@ -227,13 +235,19 @@ impl Connection {
         self.peer.add_ice_candidate(init).await.context("candidate")
     }
 
-    /// Resolves when the data channel is open.
+    /// Resolves when the data channel is open. May be called again after it was dropped.
     ///
     /// # Errors
     /// When the connection was closed first.
     pub async fn opened(&self) -> anyhow::Result<()> {
+        let Some(channel) = self.channel.get() else {
+            let announced = self.announced.lock().await.recv().await;
+            let channel = announced.context("the connection closed before the data channel opened")?;
+            self.channel.set(channel).ok();
+            return Ok(());
+        };
         loop {
-            match self.channel.poll().await {
+            match channel.poll().await {
                 Some(DataChannelEvent::OnOpen) => return Ok(()),
                 Some(DataChannelEvent::OnClose | DataChannelEvent::OnError) | None => {
                     anyhow::bail!("the data channel closed before it opened")
@@ -241,6 +255,11 @@ impl Connection {
                 Some(_) => {}
             }
         }
+    }
+
+    /// The data channel, once [`Connection::opened`].
+    pub fn channel(&self) -> Option<&Arc<dyn DataChannel>> {
+        self.channel.get()
     }
 
     pub async fn close(self) {

@@ -44,7 +44,8 @@ pub struct Issuer {
     lifetime: Duration,
     until: Instant,
     patience: Duration,
-    opened: VecDeque<SocketAddr>,
+    /// What typed replies name: our NAT is kept open toward these.
+    opened: VecDeque<Candidate>,
     used: VecDeque<[u8; 12]>,
 }
 
@@ -122,17 +123,16 @@ impl Issuer {
                     say(Waiting::Joining(incoming.from));
                     match self.admit(&joiner, &incoming, replies).await? {
                         Some(connection) => {
-                            let mut remote: Vec<Candidate> = self.opened.iter().map(|addr| reply_candidate(*addr)).collect();
-                            remote.retain(|candidate| candidate.addr != incoming.from || self.opened.contains(&incoming.from));
-                            return Ok(Link::new(connection, self.endpoint, remote, self.patience));
+                            let remote = self.opened.into();
+                            return Link::new(connection, self.endpoint, remote, self.patience);
                         }
                         None => say(Waiting::Forgotten(incoming.from)),
                     }
                 }
                 Some(reply) = replies.recv() => self.open_toward(&reply),
                 _ = opening.tick(), if !self.opened.is_empty() => {
-                    for addr in &self.opened {
-                        self.endpoint.open_toward(*addr);
+                    for candidate in &self.opened {
+                        self.endpoint.open_toward(candidate.addr);
                     }
                 }
                 () = tokio::time::sleep_until(until.into()) => return Err(LinkError::Expired),
@@ -178,16 +178,9 @@ impl Issuer {
             password: token::ice_password(&self.secret),
         };
         let connection = Connection::build(&self.endpoint, &self.identity, credentials).await?;
-        let mut candidates = vec![Candidate {
-            kind: Kind::Host,
-            addr: first.from,
-        }];
-        candidates.extend(
-            self.opened
-                .iter()
-                .filter(|addr| **addr != first.from)
-                .map(|addr| reply_candidate(*addr)),
-        );
+        let mut candidates = vec![Candidate::new(Kind::Host, first.from)];
+        let replied = self.opened.iter().copied();
+        candidates.extend(replied.filter(|candidate| candidate.addr != first.from));
         let offer = Description {
             ufrag: &joiner.ufrag,
             password: &joiner.pwd,
@@ -228,23 +221,15 @@ impl Issuer {
 
     fn open_toward(&mut self, reply: &Reply) {
         for candidate in &reply.candidates {
-            if self.opened.contains(&candidate.addr) {
+            if self.opened.contains(candidate) {
                 continue;
             }
             if self.opened.len() == MAX_REPLY_ADDRS {
                 self.opened.pop_front();
             }
-            self.opened.push_back(candidate.addr);
+            self.opened.push_back(*candidate);
             self.endpoint.open_toward(candidate.addr);
         }
-    }
-}
-
-/// What a reply names is a way around a NAT.
-fn reply_candidate(addr: SocketAddr) -> Candidate {
-    Candidate {
-        kind: Kind::Srflx,
-        addr,
     }
 }
 

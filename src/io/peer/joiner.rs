@@ -109,8 +109,10 @@ impl Joiner {
     }
 
     /// The open link.
-    #[must_use]
-    pub fn into_link(self) -> Link {
+    ///
+    /// # Errors
+    /// [`LinkError::Closed`] before [`Joiner::opened`].
+    pub fn into_link(self) -> Result<Link, LinkError> {
         Link::new(self.connection, self.endpoint, self.remote, self.patience)
     }
 

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use webrtc::data_channel::DataChannelEvent;
+use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 use super::connection::Connection;
 use super::endpoint::Endpoint;
@@ -117,6 +118,7 @@ pub struct Path {
 /// A connected peer. Close it; a dropped link is noticed by the peer only by silence.
 pub struct Link {
     connection: Connection,
+    channel: Arc<dyn DataChannel>,
     endpoint: Endpoint,
     /// What the token or reply said about the peer's addresses.
     remote: Vec<Candidate>,
@@ -125,19 +127,23 @@ pub struct Link {
 }
 
 impl Link {
+    /// # Errors
+    /// [`LinkError::Closed`] when `connection` has no open channel.
     pub(super) fn new(
         connection: Connection,
         endpoint: Endpoint,
         remote: Vec<Candidate>,
         patience: Duration,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, LinkError> {
+        let channel = Arc::clone(connection.channel().ok_or(LinkError::Closed)?);
+        Ok(Self {
             connection,
+            channel,
             endpoint,
             remote,
             patience,
             since: Instant::now(),
-        }
+        })
     }
 
     /// The next message of the peer.
@@ -146,7 +152,7 @@ impl Link {
     /// [`LinkError::Closed`] when no more can come. Waits out silence: see [`Link::lost`].
     pub async fn recv(&self) -> Result<Message, LinkError> {
         loop {
-            match self.connection.channel.poll().await {
+            match self.channel.poll().await {
                 Some(DataChannelEvent::OnMessage(message)) if message.is_string => {
                     return Ok(Message::Control(message.data));
                 }
@@ -166,8 +172,7 @@ impl Link {
     /// # Errors
     /// [`LinkError::Closed`].
     pub async fn send_control(&self, text: &str) -> Result<(), LinkError> {
-        self.connection
-            .channel
+        self.channel
             .send_text(text)
             .await
             .map_err(|_| LinkError::Closed)
@@ -178,8 +183,7 @@ impl Link {
     /// # Errors
     /// [`LinkError::Closed`].
     pub async fn writable(&self) -> Result<(), LinkError> {
-        self.connection
-            .channel
+        self.channel
             .writable()
             .await
             .map_err(|_| LinkError::Closed)
@@ -190,8 +194,7 @@ impl Link {
     /// # Errors
     /// [`LinkError::Closed`].
     pub async fn send_data(&self, data: BytesMut) -> Result<(), LinkError> {
-        self.connection
-            .channel
+        self.channel
             .send(data)
             .await
             .map_err(|_| LinkError::Closed)
@@ -248,8 +251,7 @@ impl Link {
 
     /// File contents that the peer has not acknowledged yet, in bytes.
     pub async fn outstanding(&self) -> usize {
-        self.connection
-            .channel
+        self.channel
             .outstanding_bytes()
             .await
             .unwrap_or(0)
@@ -258,7 +260,7 @@ impl Link {
     /// Closes. The peer sees the channel end, unless that datagram is lost: then it sees silence.
     pub async fn close(self) {
         let before = self.endpoint.watch().snapshot().datagrams_sent;
-        if self.connection.channel.close().await.is_ok() {
+        if self.channel.close().await.is_ok() {
             let left = async {
                 while self.endpoint.watch().snapshot().datagrams_sent == before {
                     tokio::task::yield_now().await;
