@@ -1,6 +1,11 @@
 //! What people meet: one file a subcommand with its arguments, help text and run function, and
 //! the screen, the questions, the signals and the failures that they share.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the edge: environment, terminal, signals, threads, the wall clock"
+)]
+
 pub mod common;
 pub mod completions;
 mod environment;

@@ -6,6 +6,7 @@
 //! comes. Tests run an hour of it in milliseconds.
 
 pub mod app;
+pub mod link;
 pub mod sdp;
 pub mod stun;
 pub mod token;

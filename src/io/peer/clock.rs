@@ -130,6 +130,12 @@ impl Clock {
         self.round_trip
     }
 
+    /// Whether a transmission has been unanswered for so long that the clock runs slow.
+    #[must_use]
+    pub fn is_silent(&self, now: Instant) -> bool {
+        self.slow_from().is_some_and(|at| at <= now)
+    }
+
     /// Moves the anchor to `now`, so that a change of rate only counts from here on.
     fn settle(&mut self, now: Instant) {
         if now > self.wall {

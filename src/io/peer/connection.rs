@@ -18,6 +18,7 @@ use webrtc::peer_connection::{
 use super::endpoint::Endpoint;
 use super::runtime::PeerRuntime;
 use super::socket::Granted;
+use crate::proto::link::size;
 use crate::proto::token::Fingerprint;
 
 /// Largest SCTP receive window: more gains nothing at 500 MiB/s and costs memory.
@@ -140,6 +141,8 @@ impl Connection {
                 Some(CONSENT_INTERVAL),
             )
             .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
+            // Made safe for smaller paths by `Socket`.
+            .with_sctp_mtu(size::SCTP_MTU)
             .with_sctp_max_receive_buffer_size(u32::try_from(window).unwrap_or(u32::MAX))
             .build();
         let sockets = endpoint.hand_reading_over().await;
@@ -242,7 +245,8 @@ impl Connection {
     pub async fn opened(&self) -> anyhow::Result<()> {
         let Some(channel) = self.channel.get() else {
             let announced = self.announced.lock().await.recv().await;
-            let channel = announced.context("the connection closed before the data channel opened")?;
+            let channel =
+                announced.context("the connection closed before the data channel opened")?;
             self.channel.set(channel).ok();
             return Ok(());
         };

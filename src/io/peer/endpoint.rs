@@ -150,7 +150,7 @@ impl Endpoint {
     /// # Errors
     /// When no socket can be bound.
     pub fn open(network: &Network) -> anyhow::Result<Self> {
-        let watch = Arc::new(Watch::new(network.patience));
+        let watch = Arc::new(Watch::new(network.patience, seed()?));
         let changed = Arc::new(Notify::new());
         let local = match network.bind {
             Some(addr) if !addr.ip().is_unspecified() => vec![addr.ip()],
@@ -744,7 +744,8 @@ fn bind_addresses(network: &Network) -> Vec<SocketAddr> {
     all
 }
 
-fn seed() -> anyhow::Result<[u8; 32]> {
+/// 32 bytes that nobody can guess.
+pub(super) fn seed() -> anyhow::Result<[u8; 32]> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
     Ok(seed)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Credentials, Identity};
-use super::endpoint::{Endpoint, Incoming, Network, Next, Notice};
+use super::endpoint::{Endpoint, Incoming, Network, Next, Notice, seed};
 use super::link::{Link, LinkError};
 use crate::proto::sdp::{Description, Setup, candidate_line};
 use crate::proto::token::{self, Candidate, Invite, Kind, Reply, Secret, check};
@@ -172,7 +172,7 @@ impl Issuer {
         first: &Incoming,
         replies: &mut mpsc::Receiver<Reply>,
     ) -> Result<Option<Connection>, LinkError> {
-        self.endpoint.watch().restart(self.patience);
+        self.endpoint.watch().restart(self.patience, seed()?);
         let credentials = Credentials {
             ufrag: joiner.our_ufrag.clone(),
             password: token::ice_password(&self.secret),

@@ -183,10 +183,7 @@ impl Link {
     /// # Errors
     /// [`LinkError::Closed`].
     pub async fn writable(&self) -> Result<(), LinkError> {
-        self.channel
-            .writable()
-            .await
-            .map_err(|_| LinkError::Closed)
+        self.channel.writable().await.map_err(|_| LinkError::Closed)
     }
 
     /// Queues file contents.
@@ -194,10 +191,7 @@ impl Link {
     /// # Errors
     /// [`LinkError::Closed`].
     pub async fn send_data(&self, data: BytesMut) -> Result<(), LinkError> {
-        self.channel
-            .send(data)
-            .await
-            .map_err(|_| LinkError::Closed)
+        self.channel.send(data).await.map_err(|_| LinkError::Closed)
     }
 
     /// Resolves when the peer was silent for longer than the user's patience.
@@ -251,10 +245,7 @@ impl Link {
 
     /// File contents that the peer has not acknowledged yet, in bytes.
     pub async fn outstanding(&self) -> usize {
-        self.channel
-            .outstanding_bytes()
-            .await
-            .unwrap_or(0)
+        self.channel.outstanding_bytes().await.unwrap_or(0)
     }
 
     /// Closes. The peer sees the channel end, unless that datagram is lost: then it sees silence.

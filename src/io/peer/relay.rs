@@ -22,6 +22,7 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::socket::{Socket, lock};
 use super::watch::Watch;
+use crate::proto::link::size::{self, Action, Admit, Sizer};
 
 /// Datagrams that may wait to be read; beyond it they are dropped, as a full socket buffer would.
 const MAX_QUEUED: usize = 2048;
@@ -165,20 +166,8 @@ impl Relay {
         }
     }
 
-    /// Sends what the machine wants sent and takes in its events.
+    /// Takes in what the machine found out, then sends what it wants sent.
     fn flush(&self, state: &mut State) {
-        let via = self.via.upgrade();
-        while let Some(out) = state.client.poll_write() {
-            if let Some(via) = &via
-                && let Err(error) = via.send_beside(self.server, &out.message)
-            {
-                log::debug!("send to TURN server {}: {error}", self.server);
-                if state.relayed == Allocation::Asking {
-                    state.relayed = Allocation::Failed(error.to_string());
-                    self.changed.notify_one();
-                }
-            }
-        }
         while let Some(event) = state.client.poll_event() {
             match event {
                 Event::AllocateResponse(_, relayed) => {
@@ -196,8 +185,20 @@ impl Relay {
                 Event::DataIndicationOrChannelData(_, from, contents) => {
                     self.watch
                         .handle_received(self.local, None, from, true, &contents);
+                    let contents = if Sizer::is_frame(&contents) {
+                        match self.watch.handle_frame(from, &contents) {
+                            Action::Deliver(datagram) => datagram.as_slice().into(),
+                            Action::Reply(frame) => {
+                                self.send_through(state, from, Some(&frame));
+                                continue;
+                            }
+                            Action::Nothing => continue,
+                        }
+                    } else {
+                        contents
+                    };
                     // A keep-alive of the peer wants nothing more.
-                    if contents.get(..2) != Some(&[0x00, 0x11]) && state.queue.len() < MAX_QUEUED {
+                    if !contents.starts_with(&[0x00, 0x11]) && state.queue.len() < MAX_QUEUED {
                         state.queue.push_back((from, contents));
                         if let Some(reader) = state.reader.take() {
                             reader.wake();
@@ -208,6 +209,18 @@ impl Relay {
                     log::debug!("permission on {}: {error}", self.server)
                 }
                 _ => {}
+            }
+        }
+        let via = self.via.upgrade();
+        while let Some(out) = state.client.poll_write() {
+            if let Some(via) = &via
+                && let Err(error) = via.send_beside(self.server, &out.message)
+            {
+                log::debug!("send to TURN server {}: {error}", self.server);
+                if state.relayed == Allocation::Asking {
+                    state.relayed = Allocation::Failed(error.to_string());
+                    self.changed.notify_one();
+                }
             }
         }
     }
@@ -250,11 +263,27 @@ impl AsyncUdpSocket for Relay {
 
     fn poll_send(&self, _: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
         let mut state = lock(&self.state);
-        for datagram in transmit
-            .contents
-            .chunks(transmit.segment_size.unwrap_or(usize::MAX).max(1))
-        {
-            self.send_through(&mut state, transmit.destination, Some(datagram));
+        let to = transmit.destination;
+        let step = transmit
+            .segment_size
+            .unwrap_or(transmit.contents.len())
+            .max(1);
+        let admit = if step > size::SAFE {
+            self.watch.admit(to)
+        } else {
+            Admit::Whole
+        };
+        if let Admit::Pieces { probe: Some(probe) } = &admit {
+            self.send_through(&mut state, to, Some(probe));
+        }
+        for datagram in transmit.contents.chunks(step) {
+            if admit == Admit::Whole || datagram.len() <= size::SAFE {
+                self.send_through(&mut state, to, Some(datagram));
+            } else {
+                for piece in self.watch.cut(datagram) {
+                    self.send_through(&mut state, to, Some(&piece));
+                }
+            }
         }
         self.flush(&mut state);
         drop(state);

@@ -17,6 +17,7 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit}
 
 use super::relay::Relay;
 use super::watch::Watch;
+use crate::proto::link::size::{self, Action, Admit, Sizer};
 use crate::proto::stun::reflexive::Reflexive;
 
 /// Asked of the kernel: at 500 MiB/s this holds 8 ms of traffic, a scheduling pause.
@@ -168,6 +169,64 @@ impl Socket {
         taken || contents.starts_with(&BINDING_INDICATION)
     }
 
+    /// Takes our own layer's frames out of what came in. True when there was one: then whatever
+    /// else came with it waits in `replay`, in order.
+    fn take_frames(&self, cx: &mut Context<'_>, meta: &RecvMeta, contents: &[u8]) -> bool {
+        let datagrams = || contents.chunks(meta.stride.max(1));
+        if !datagrams().any(Sizer::is_frame) {
+            return false;
+        }
+        for datagram in datagrams() {
+            let passed = if Sizer::is_frame(datagram) {
+                match self.watch.handle_frame(meta.addr, datagram) {
+                    Action::Reply(frame) => {
+                        let src_ip = self.route_back(meta.addr);
+                        self.send_now(cx, meta.addr, &frame, src_ip);
+                        continue;
+                    }
+                    Action::Nothing => continue,
+                    Action::Deliver(datagram) => datagram,
+                }
+            } else {
+                datagram.to_vec()
+            };
+            lock(&self.replay).0.push_back((meta.addr, passed));
+        }
+        true
+    }
+
+    /// Sends one datagram, or loses it when the socket is full, as the network may.
+    fn send_now(
+        &self,
+        cx: &mut Context<'_>,
+        to: SocketAddr,
+        contents: &[u8],
+        src_ip: Option<IpAddr>,
+    ) {
+        let transmit = Transmit {
+            destination: to,
+            ecn: None,
+            contents,
+            segment_size: None,
+            src_ip,
+        };
+        if let Poll::Ready(Err(error)) = self.inner.poll_send(cx, &transmit) {
+            log::debug!("send to {to} from {}: {error}", self.local);
+        }
+    }
+
+    /// The address that `peer` knows us by, when there are several.
+    fn route_back(&self, peer: SocketAddr) -> Option<IpAddr> {
+        if !self.many_homed {
+            return None;
+        }
+        let routes = lock(&self.routes);
+        routes
+            .iter()
+            .find(|(known, _)| *known == peer)
+            .map(|(_, ip)| *ip)
+    }
+
     fn remember_route(&self, from: SocketAddr, to: IpAddr) {
         let mut routes = lock(&self.routes);
         match routes.iter_mut().find(|(peer, _)| *peer == from) {
@@ -197,17 +256,30 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let src_ip = if self.many_homed {
-            let routes = lock(&self.routes);
-            routes
+        let src_ip = self.route_back(transmit.destination);
+        let to = transmit.destination;
+        let step = transmit.segment_size.unwrap_or(transmit.contents.len());
+        if step > size::SAFE
+            && let Admit::Pieces { probe } = self.watch.admit(to)
+        {
+            for datagram in probe
                 .iter()
-                .find(|(peer, _)| *peer == transmit.destination)
-                .map(|(_, ip)| *ip)
-        } else {
-            None
-        };
+                .map(Vec::as_slice)
+                .chain(transmit.contents.chunks(step))
+            {
+                if datagram.len() <= size::SAFE || Sizer::is_frame(datagram) {
+                    self.send_now(cx, to, datagram, src_ip);
+                } else {
+                    for piece in self.watch.cut(datagram) {
+                        self.send_now(cx, to, &piece, src_ip);
+                    }
+                }
+            }
+            self.watch.handle_sent(transmit.contents);
+            return Poll::Ready(Ok(transmit.contents.len()));
+        }
         let transmit = Transmit {
-            destination: transmit.destination,
+            destination: to,
             ecn: transmit.ecn,
             contents: transmit.contents,
             segment_size: transmit.segment_size,
@@ -239,23 +311,23 @@ impl AsyncUdpSocket for Socket {
         let (Some(buf), Some(meta)) = (bufs.first_mut(), meta.first_mut()) else {
             return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
         };
-        let mut replay = lock(&self.replay);
-        if let Some((from, contents)) = replay.0.pop_front() {
-            let len = contents.len().min(buf.len());
-            buf[..len].copy_from_slice(&contents[..len]);
-            *meta = RecvMeta::default();
-            (meta.addr, meta.len, meta.stride) = (from, len, len.max(1));
-            return Poll::Ready(Ok(1));
-        }
-        if replay
-            .1
-            .as_ref()
-            .is_none_or(|reader| !reader.will_wake(cx.waker()))
-        {
-            replay.1 = Some(cx.waker().clone());
-        }
-        drop(replay);
         loop {
+            let mut replay = lock(&self.replay);
+            if let Some((from, contents)) = replay.0.pop_front() {
+                let len = contents.len().min(buf.len());
+                buf[..len].copy_from_slice(&contents[..len]);
+                *meta = RecvMeta::default();
+                (meta.addr, meta.len, meta.stride) = (from, len, len.max(1));
+                return Poll::Ready(Ok(1));
+            }
+            let known = replay
+                .1
+                .as_ref()
+                .is_some_and(|reader| reader.will_wake(cx.waker()));
+            if !known {
+                replay.1 = Some(cx.waker().clone());
+            }
+            drop(replay);
             ready!(self.inner.poll_recv(
                 cx,
                 std::slice::from_mut(buf),
@@ -265,15 +337,14 @@ impl AsyncUdpSocket for Socket {
             let datagram = &contents[..meta.stride.min(contents.len())];
             self.watch
                 .handle_received(self.local, meta.dst_ip, meta.addr, false, datagram);
-            if self.swallow(meta, contents) {
-                continue;
-            }
             if self.many_homed
                 && let Some(to) = meta.dst_ip
             {
                 self.remember_route(meta.addr, to);
             }
-            return Poll::Ready(Ok(1));
+            if !self.swallow(meta, contents) && !self.take_frames(cx, meta, contents) {
+                return Poll::Ready(Ok(1));
+            }
         }
     }
 

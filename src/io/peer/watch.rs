@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
+use crate::proto::link::size::{Action, Admit, Sizer};
 use crate::proto::stun::reflexive::mapped_address;
 
 /// Open checks remembered; ICE sends one per pair and interval.
@@ -27,6 +28,7 @@ pub struct Watch {
 #[derive(Debug)]
 struct Seen {
     clock: Clock,
+    sizer: Sizer,
     checks: VecDeque<([u8; 12], Instant)>,
     peers: Vec<SocketAddr>,
     /// The address that the peer sees us at, by its latest answer to a check.
@@ -57,9 +59,10 @@ pub struct Snapshot {
 }
 
 impl Seen {
-    fn new(patience: Duration) -> Self {
+    fn new(patience: Duration, seed: [u8; 32]) -> Self {
         Self {
             clock: Clock::new(Instant::now(), patience),
+            sizer: Sizer::new(seed),
             checks: VecDeque::new(),
             peers: vec![],
             mapped: None,
@@ -72,16 +75,16 @@ impl Seen {
 }
 
 impl Watch {
-    /// `patience`: the longest silence that the link must survive.
-    pub fn new(patience: Duration) -> Self {
+    /// `patience`: the longest silence that the link must survive. `seed` must be unpredictable.
+    pub fn new(patience: Duration, seed: [u8; 32]) -> Self {
         Self {
-            inner: Mutex::new(Seen::new(patience)),
+            inner: Mutex::new(Seen::new(patience, seed)),
         }
     }
 
     /// Forgets the peer before, for another one on the same sockets.
-    pub fn restart(&self, patience: Duration) {
-        *self.lock() = Seen::new(patience);
+    pub fn restart(&self, patience: Duration, seed: [u8; 32]) {
+        *self.lock() = Seen::new(patience, seed);
     }
 
     /// The crate's time.
@@ -152,6 +155,29 @@ impl Watch {
         }
     }
 
+    /// How a datagram of more than [`size::SAFE`](crate::proto::link::size::SAFE) bytes travels.
+    pub fn admit(&self, to: SocketAddr) -> Admit {
+        let now = Instant::now();
+        let mut seen = self.lock();
+        let silent = seen.clock.is_silent(now);
+        seen.sizer.admit(now, to, silent)
+    }
+
+    /// The two halves of a datagram for a path that may not carry it whole.
+    pub fn cut(&self, datagram: &[u8]) -> [Vec<u8>; 2] {
+        self.lock().sizer.cut(datagram)
+    }
+
+    /// Takes a frame of our own layer; a stranger's does nothing.
+    pub fn handle_frame(&self, from: SocketAddr, frame: &[u8]) -> Action {
+        let mut seen = self.lock();
+        if seen.peers.contains(&from) {
+            seen.sizer.handle_frame(from, frame)
+        } else {
+            Action::Nothing
+        }
+    }
+
     /// A copy of what is known now.
     pub fn snapshot(&self) -> Snapshot {
         let seen = self.lock();
@@ -185,7 +211,7 @@ mod tests {
 
     #[test]
     fn only_an_address_that_answered_a_check_is_heard() {
-        let watch = Watch::new(Duration::from_secs(60));
+        let watch = Watch::new(Duration::from_secs(60), [7; 32]);
         let (local, peer) = (addr("10.0.0.1:1"), addr("10.0.0.2:2"));
         let dtls = [23, 254, 253, 0];
         watch.handle_received(local, None, peer, false, &dtls);

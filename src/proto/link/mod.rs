@@ -1,0 +1,3 @@
+//! A thin layer of our own under DTLS, between two knotholes.
+
+pub mod size;
