@@ -171,12 +171,13 @@ async fn open(
         opened = joiner.opened() => return opened.map_err(|error| failure(error, "not connected")),
         () = tokio::time::sleep_until(show_at.into()) => {}
     }
-    // Gathering runs since the start; it ends within three seconds of it.
-    let reply = tokio::select! {
+    let gathered = joiner.gathered();
+    tokio::select! {
         biased;
         opened = joiner.opened() => return opened.map_err(|error| failure(error, "not connected")),
-        reply = joiner.reply() => reply,
-    };
+        () = gathered => {}
+    }
+    let reply = joiner.reply();
     tell_servers(ctx, joiner.endpoint());
     match reply {
         Some(reply) => {

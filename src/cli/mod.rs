@@ -8,6 +8,7 @@
 
 pub mod common;
 pub mod completions;
+mod diary;
 mod environment;
 pub mod failure;
 pub mod input;
@@ -140,6 +141,7 @@ where
             );
         }
     };
+    diary::start(&ui);
     let result = runtime.block_on(run(Ctx {
         ui: ui.clone(),
         stop,

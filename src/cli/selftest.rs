@@ -159,7 +159,7 @@ async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Fail
 
     let (_replies_tx, mut replies) = mpsc::channel(1);
     let joining = async {
-        let joiner = Joiner::start(&network, &invite, None).await?;
+        let mut joiner = Joiner::start(&network, &invite, None).await?;
         joiner.opened().await?;
         joiner.into_link()
     };

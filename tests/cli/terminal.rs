@@ -12,7 +12,7 @@ use crate::env::{Env, KNOTHOLE};
 use crate::token::invite;
 
 /// A terminal window with the program in it.
-struct Window {
+pub struct Window {
     screen: File,
     /// Kept open, so that the window outlives the program and its modes can be looked at.
     terminal: OwnedFd,
@@ -22,7 +22,7 @@ struct Window {
 }
 
 impl Window {
-    fn open(env: &Env, args: &[&str]) -> Self {
+    pub fn open(env: &Env, args: &[&str]) -> Self {
         let screen =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&screen).unwrap();
@@ -58,7 +58,7 @@ impl Window {
     }
 
     /// Reads what the program draws until `words` are there.
-    fn wait_for(&mut self, words: &str) {
+    pub fn wait_for(&mut self, words: &str) {
         let mut buffer = [0; 4096];
         while !String::from_utf8_lossy(&self.seen).contains(words) {
             let n = self.screen.read(&mut buffer).unwrap();
@@ -71,14 +71,14 @@ impl Window {
         }
     }
 
-    fn type_in(&mut self, keys: &str) {
+    pub fn type_in(&mut self, keys: &str) {
         // The program draws while it reads: whoever only writes fills both buffers and is stuck.
         let mut keyboard = self.screen.try_clone().unwrap();
         let keys = keys.as_bytes().to_vec();
         std::thread::spawn(move || keyboard.write_all(&keys));
     }
 
-    fn end(mut self) -> (i32, String) {
+    pub fn end(mut self) -> (i32, String) {
         // Goes on reading, so that the program is not held up by a full screen.
         let mut screen = self.screen.try_clone().unwrap();
         std::thread::spawn(move || {

@@ -1,3 +1,12 @@
-//! Input that somebody made to do harm, through the public API: one module for each kind.
+//! Input that somebody made to do harm, through the public API and against the real program: one
+//! module for each kind.
 
+mod checks;
+#[path = "../cli/env.rs"]
+#[allow(dead_code, reason = "shared with tests/cli")]
+mod env;
 mod names;
+mod peers;
+#[path = "../cli/process.rs"]
+#[allow(dead_code, reason = "shared with tests/cli")]
+mod process;

@@ -18,21 +18,22 @@
 
 use std::time::{Duration, Instant};
 
-/// 1/50 s = 20 ms, the smallest retransmission floor: below it, scheduling noise of a busy
+/// 1/100 s = 10 ms, the smallest retransmission floor: below it, scheduling noise of a busy
 /// machine looks like loss.
-const MAX_RATE: f64 = 50.0;
+const MAX_RATE: f64 = 100.0;
 /// The floor stays at or above this many round trips.
 const FLOOR_IN_ROUND_TRIPS: f64 = 4.0;
 /// Silence shorter than this is ordinary.
-const MIN_SILENCE: Duration = Duration::from_millis(250);
+const MIN_SILENCE: Duration = Duration::from_millis(150);
 /// Before the round trip is known.
 const FIRST_RATE: f64 = 4.0;
 /// Silence that counts before the round trip is known.
 const UNKNOWN_SILENCE: Duration = Duration::from_secs(3);
-/// Crate time that may pass in one silence: the fast part (at most 250 ms at rate 50 = 12.5 s, or
-/// 8 round trips = 2 s) and the slow part together stay well under the 63 s after which SCTP gives
+/// Crate time that may pass in one silence: the fast part (at most 150 ms at rate 100 = 15 s, or 8
+/// round trips = 2 s) and the slow part together stay well under the 63 s after which SCTP gives
 /// up retransmitting.
 const T3_BUDGET: Duration = Duration::from_secs(45);
+const FAST_PART: Duration = Duration::from_secs(15);
 
 /// A piecewise linear map from wall time to the crate's time. Pure: time comes in as arguments.
 #[derive(Debug)]
@@ -49,8 +50,8 @@ impl Clock {
     /// `patience`: the longest silence that the link must survive.
     #[must_use]
     pub fn new(now: Instant, patience: Duration) -> Self {
-        let slow_part = T3_BUDGET - Duration::from_millis(12_500);
-        let slow_rate = (slow_part.as_secs_f64() / patience.as_secs_f64().max(1.0)).min(1.0);
+        let slow_rate =
+            ((T3_BUDGET - FAST_PART).as_secs_f64() / patience.as_secs_f64().max(1.0)).min(1.0);
         Self {
             wall: now,
             virt: now,
@@ -67,7 +68,7 @@ impl Clock {
         let Some(now) = (now > from).then_some(now) else {
             return self.virt;
         };
-        let slow_from = self.slow_from();
+        let slow_from = self.silent_from();
         let (fast, slow) = match slow_from {
             Some(at) if at <= from => (Duration::ZERO, now - from),
             Some(at) if at < now => (at - from, now - at),
@@ -85,7 +86,7 @@ impl Clock {
             return Duration::ZERO;
         };
         let left = left.as_secs_f64();
-        let fast_wall = match self.slow_from() {
+        let fast_wall = match self.silent_from() {
             Some(at) => at.saturating_duration_since(now).as_secs_f64(),
             None => f64::INFINITY,
         };
@@ -114,13 +115,12 @@ impl Clock {
         }
     }
 
-    /// A STUN check was answered after `sample`. The estimate rises at once (a queue has grown)
-    /// and falls slowly (it may come back).
+    /// A STUN check was answered after `sample`.
     pub fn handle_round_trip(&mut self, now: Instant, sample: Duration) {
         self.settle(now);
         self.round_trip = Some(match self.round_trip {
-            Some(before) if sample < before => (before * 7 + sample) / 8,
-            _ => sample,
+            Some(before) => (before * 3 + sample) / 4,
+            None => sample,
         });
     }
 
@@ -130,10 +130,14 @@ impl Clock {
         self.round_trip
     }
 
-    /// Whether a transmission has been unanswered for so long that the clock runs slow.
+    /// From when on a transmission counts as unanswered and the clock runs slow; past or future.
     #[must_use]
-    pub fn is_silent(&self, now: Instant) -> bool {
-        self.slow_from().is_some_and(|at| at <= now)
+    pub fn silent_from(&self) -> Option<Instant> {
+        let threshold = match self.round_trip {
+            Some(rtt) => MIN_SILENCE.max(rtt * 8),
+            None => UNKNOWN_SILENCE,
+        };
+        self.unanswered.map(|at| at + threshold)
     }
 
     /// Moves the anchor to `now`, so that a change of rate only counts from here on.
@@ -151,15 +155,6 @@ impl Clock {
             }
             None => FIRST_RATE,
         }
-    }
-
-    /// When silence begins to count, if it does.
-    fn slow_from(&self) -> Option<Instant> {
-        let threshold = match self.round_trip {
-            Some(rtt) => MIN_SILENCE.max(rtt * 8),
-            None => UNKNOWN_SILENCE,
-        };
-        self.unanswered.map(|at| at + threshold)
     }
 }
 
@@ -187,7 +182,7 @@ mod tests {
     fn runs_fast_on_a_short_path() {
         let (start, mut clock) = clock();
         clock.handle_round_trip(start, MS / 5);
-        assert_eq!(clock.virtual_at(start + 20 * MS), start + 1000 * MS);
+        assert_eq!(clock.virtual_at(start + 10 * MS), start + 1000 * MS);
     }
 
     #[test]
@@ -233,7 +228,7 @@ mod tests {
         let (start, mut clock) = clock();
         clock.handle_round_trip(start, MS);
         clock.handle_heard(start);
-        assert_eq!(clock.virtual_at(start + 1000 * MS), start + 50_000 * MS);
+        assert_eq!(clock.virtual_at(start + 1000 * MS), start + 100_000 * MS);
     }
 
     #[test]

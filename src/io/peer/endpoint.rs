@@ -18,7 +18,8 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta};
 use super::interfaces;
 use super::relay::{Allocation, Relay};
 use super::socket::{Granted, Socket, lock};
-use super::watch::Watch;
+use super::watch::{Beside, Watch};
+use crate::proto::link::size;
 use crate::proto::stun::reflexive::{Event, Failure};
 use crate::proto::token::{Candidate, Kind};
 
@@ -30,9 +31,6 @@ const SECOND_FAMILY: Duration = Duration::from_millis(150);
 const MAX_WAITING: usize = 64;
 /// Addresses of one server name that are asked, per family.
 const ADDRESSES_PER_NAME: usize = 1;
-/// The peer hears from us at least this often while data rests (RFC 8445 §11 asks for 15 s).
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
-
 /// Where a STUN or TURN server is, as the user named it. UDP.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
@@ -130,6 +128,7 @@ struct Inner {
     incoming: mpsc::Sender<Incoming>,
     readers: Mutex<Vec<JoinHandle<()>>>,
     local: Vec<IpAddr>,
+    started: Instant,
 }
 
 /// What is still open while gathering.
@@ -191,6 +190,7 @@ impl Endpoint {
             incoming: incoming_tx,
             readers: Mutex::default(),
             local,
+            started: Instant::now(),
         });
         let timers = tokio::spawn(run_timers(Arc::clone(&inner)));
         let endpoint = Self {
@@ -204,24 +204,28 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// Waits until the candidates are known: at once when servers answer, [`GATHER_BOUND`] at most.
-    pub async fn gather(&self) {
-        let bound = Instant::now() + GATHER_BOUND;
-        loop {
-            let until = match self.inner.still_gathering() {
-                Wait::Done => break,
-                Wait::Until(at) => at.min(bound),
-                Wait::Open => bound,
-            };
-            if until <= Instant::now() {
-                break;
+    /// Resolves when the candidates are known: at once when servers answer, [`GATHER_BOUND`] after
+    /// the start at the latest.
+    pub fn gathered(&self) -> impl Future<Output = ()> + use<> {
+        let inner = Arc::clone(&self.inner);
+        async move {
+            let bound = inner.started + GATHER_BOUND;
+            loop {
+                let until = match inner.still_gathering() {
+                    Wait::Done => break,
+                    Wait::Until(at) => at.min(bound),
+                    Wait::Open => bound,
+                };
+                if until <= Instant::now() {
+                    break;
+                }
+                tokio::select! {
+                    () = inner.gathered.notified() => {}
+                    () = tokio::time::sleep_until(until.into()) => {}
+                }
             }
-            tokio::select! {
-                () = self.inner.gathered.notified() => {}
-                () = tokio::time::sleep_until(until.into()) => {}
-            }
+            inner.report_silent();
         }
-        self.inner.report_silent();
     }
 
     /// What a peer can be told now, the most useful first.
@@ -292,12 +296,8 @@ impl Endpoint {
         if getrandom::fill(&mut request[8..]).is_err() {
             return;
         }
-        for socket in &self.inner.sockets {
-            if socket
-                .local_addr()
-                .is_ok_and(|local| local.is_ipv4() == peer.is_ipv4())
-                && let Err(error) = socket.send_beside(peer, &request)
-            {
+        for socket in self.inner.sockets_toward(peer) {
+            if let Err(error) = socket.send_beside(peer, &request) {
                 log::debug!("open toward {peer}: {error}");
             }
         }
@@ -608,45 +608,41 @@ impl Inner {
         let relay = lock(&self.relay)
             .as_ref()
             .and_then(|relay| relay.poll_timeout());
-        let alive = self.keep_alive_at().map(|(at, _)| at);
+        let alive = self.watch.due().map(|(at, ..)| at);
         [stun, relay, alive].into_iter().flatten().min()
     }
 
-    /// When the peer must hear something, and at which address.
-    fn keep_alive_at(&self) -> Option<(Instant, super::watch::Carrier)> {
-        let seen = self.watch.snapshot();
-        Some((seen.sent? + KEEP_ALIVE, seen.carrier?))
-    }
-
-    fn keep_alive(&self, now: Instant) {
-        let Some((at, carrier)) = self.keep_alive_at() else {
+    /// Sends the peer what it must get beside the crate's datagrams, if that is due.
+    fn speak(&self, now: Instant) {
+        let Some((at, what, carrier)) = self.watch.due() else {
             return;
         };
-        if at > now {
+        let mut id = [0; 12];
+        if at > now || getrandom::fill(&mut id).is_err() {
             return;
         }
-        let mut indication = [0; 20];
-        indication[1] = 0x11;
-        indication[4..8].copy_from_slice(&[0x21, 0x12, 0xA4, 0x42]);
-        if getrandom::fill(&mut indication[8..]).is_err() {
-            return;
-        }
-        self.watch.handle_kept_alive(now);
+        let datagram = match what {
+            Beside::KeepAlive => [&[0x00, 0x11, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &id].concat(),
+            Beside::Ping => size::ping(&id).to_vec(),
+        };
+        self.watch.handle_beside(now, what);
         if carrier.relayed {
             if let Some(relay) = lock(&self.relay).as_ref() {
-                relay.send_beside(carrier.remote, &indication);
+                relay.send_beside(carrier.remote, &datagram);
             }
             return;
         }
-        for socket in &self.sockets {
-            if socket
-                .local_addr()
-                .is_ok_and(|local| local.is_ipv4() == carrier.remote.is_ipv4())
-                && let Err(error) = socket.send_beside(carrier.remote, &indication)
-            {
-                log::debug!("keep-alive to {}: {error}", carrier.remote);
+        for socket in self.sockets_toward(carrier.remote) {
+            if let Err(error) = socket.send_beside(carrier.remote, &datagram) {
+                log::debug!("{what:?} to {}: {error}", carrier.remote);
             }
         }
+    }
+
+    fn sockets_toward(&self, peer: SocketAddr) -> impl Iterator<Item = &Arc<Socket>> {
+        let family = move |local: SocketAddr| local.is_ipv4() == peer.is_ipv4();
+        let same = move |socket: &&Arc<Socket>| socket.local_addr().is_ok_and(family);
+        self.sockets.iter().filter(same)
     }
 }
 
@@ -675,7 +671,7 @@ async fn run_timers(inner: Arc<Inner>) {
         if let Some(relay) = relay {
             relay.handle_timeout(now);
         }
-        inner.keep_alive(now);
+        inner.speak(now);
     }
 }
 

@@ -59,7 +59,7 @@ impl Issuer {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
         let endpoint = Endpoint::open(network)?;
-        endpoint.gather().await;
+        endpoint.gathered().await;
         Ok(Self {
             endpoint,
             identity,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Credentials, Identity};
-use super::endpoint::{Endpoint, Network};
+use super::endpoint::{Endpoint, Network, seed};
 use super::issuer::{MAX_MESSAGE, unix_now};
 use anyhow::Context as _;
 
@@ -13,17 +13,20 @@ use crate::proto::sdp::{Description, Setup};
 use crate::proto::token::{self, Candidate, Invite, Kind, Reply};
 
 /// From a found path to an open data channel.
-const HANDSHAKE: Duration = Duration::from_secs(15);
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes that may fail (datagrams lost at the worst moment) before it counts.
+const ATTEMPTS: u32 = 3;
 
 /// On the way to the issuer.
 pub struct Joiner {
     endpoint: Endpoint,
     connection: Connection,
-    remote: Vec<Candidate>,
+    invite: Invite,
     patience: Duration,
     started: Instant,
     until: Instant,
     bound: Option<Duration>,
+    attempts: u32,
 }
 
 impl Joiner {
@@ -38,38 +41,22 @@ impl Joiner {
         bound: Option<Duration>,
     ) -> Result<Self, LinkError> {
         let started = Instant::now();
-        let identity = Identity::generate()?;
         let endpoint = Endpoint::open(network)?;
         if network.turn.is_some() {
             // The crate takes its sockets at the start, the relay among them.
-            endpoint.gather().await;
+            endpoint.gathered().await;
         }
-        let credentials = Credentials {
-            ufrag: random_text(4)?,
-            password: random_text(22)?,
-        };
-        let our_password = credentials.password.clone();
-        let connection = Connection::build(&endpoint, &identity, credentials).await?;
-        let ufrag =
-            token::build_ufrag(&identity.fingerprint, &our_password).context("our own password")?;
-        let answer = Description {
-            ufrag: &ufrag,
-            password: &token::ice_password(&invite.secret),
-            fingerprint: &invite.fingerprint,
-            setup: Setup::Active,
-            max_message_size: MAX_MESSAGE,
-            candidates: &invite.candidates,
-        };
-        connection.offer(answer.to_string()).await?;
+        let connection = offer(&endpoint, invite).await?;
         let left = Duration::from_secs(invite.expires_at().saturating_sub(unix_now()));
         Ok(Self {
             endpoint,
             connection,
-            remote: invite.candidates.clone(),
+            invite: invite.clone(),
             patience: network.patience,
             started,
             until: started + bound.unwrap_or(left),
             bound,
+            attempts: 1,
         })
     }
 
@@ -78,33 +65,50 @@ impl Joiner {
         &mut self.endpoint
     }
 
+    /// Resolves when the servers have answered, or three seconds after the start.
+    pub fn gathered(&self) -> impl Future<Output = ()> + use<> {
+        self.endpoint.gathered()
+    }
+
     /// The reply code: the addresses at which the issuer's NAT should let us in. `None` when this
     /// side knows no address of its own.
-    pub async fn reply(&self) -> Option<Reply> {
-        self.endpoint.gather().await;
-        Reply::new(reply_candidates(
+    #[must_use]
+    pub fn reply(&self) -> Option<Reply> {
+        let candidates = reply_candidates(
             &self.endpoint.candidates(),
             &self.endpoint.mappings(),
-            &self.remote,
-        ))
-        .ok()
+            &self.invite.candidates,
+        );
+        Reply::new(candidates).ok()
     }
 
     /// Resolves when the channel to the issuer is open. May be called again after it was dropped.
+    /// A handshake that fails is begun anew, as the issuer does.
     ///
     /// # Errors
-    /// No path in time, or a handshake that does not finish.
-    pub async fn opened(&self) -> Result<(), LinkError> {
-        let states = self.connection.states.clone();
-        let path_found = async {
-            let mut states = states;
-            super::connection::path_found(&mut states).await;
-            tokio::time::sleep(HANDSHAKE).await;
-        };
-        tokio::select! {
-            opened = self.connection.opened() => opened.map_err(LinkError::from),
-            () = path_found => Err(LinkError::Handshake),
-            () = tokio::time::sleep_until(self.until.into()) => Err(self.no_path()),
+    /// No path in time, or handshakes that do not finish.
+    pub async fn opened(&mut self) -> Result<(), LinkError> {
+        loop {
+            let mut states = self.connection.states.clone();
+            let too_long = async {
+                super::connection::path_found(&mut states).await;
+                tokio::time::sleep(HANDSHAKE).await;
+            };
+            tokio::select! {
+                opened = self.connection.opened() => match opened {
+                    Ok(()) => return Ok(()),
+                    Err(error) => log::debug!("attempt {}: {error:#}", self.attempts),
+                },
+                () = too_long => log::debug!("attempt {}: no handshake", self.attempts),
+                () = tokio::time::sleep_until(self.until.into()) => return Err(self.no_path()),
+            }
+            if self.attempts == ATTEMPTS {
+                return Err(LinkError::Handshake);
+            }
+            self.attempts += 1;
+            self.connection.close().await;
+            self.endpoint.watch().restart(self.patience, seed()?);
+            self.connection = offer(&self.endpoint, &self.invite).await?;
         }
     }
 
@@ -113,16 +117,47 @@ impl Joiner {
     /// # Errors
     /// [`LinkError::Closed`] before [`Joiner::opened`].
     pub fn into_link(self) -> Result<Link, LinkError> {
-        Link::new(self.connection, self.endpoint, self.remote, self.patience)
+        Link::new(
+            self.connection,
+            self.endpoint,
+            self.invite.candidates,
+            self.patience,
+        )
     }
 
     fn no_path(&self) -> LinkError {
-        let tried = self.remote.iter().map(|candidate| candidate.addr).collect();
+        let tried = self
+            .invite
+            .candidates
+            .iter()
+            .map(|candidate| candidate.addr)
+            .collect();
         LinkError::NoPath {
             after: self.bound.unwrap_or(self.started.elapsed()),
             tried,
         }
     }
+}
+
+/// Makes a real offer with credentials of its own, and invents the answer of the issuer.
+async fn offer(endpoint: &Endpoint, invite: &Invite) -> Result<Connection, LinkError> {
+    let identity = Identity::generate()?;
+    let credentials = Credentials {
+        ufrag: random_text(4)?,
+        password: random_text(22)?,
+    };
+    let ufrag = token::build_ufrag(&identity.fingerprint, &credentials.password);
+    let connection = Connection::build(endpoint, &identity, credentials).await?;
+    let answer = Description {
+        ufrag: &ufrag.context("our own password")?,
+        password: &token::ice_password(&invite.secret),
+        fingerprint: &invite.fingerprint,
+        setup: Setup::Active,
+        max_message_size: MAX_MESSAGE,
+        candidates: &invite.candidates,
+    };
+    connection.offer(answer.to_string()).await?;
+    Ok(connection)
 }
 
 /// Which of our addresses the issuer needs: the mapped one, unless our mapping is known to depend

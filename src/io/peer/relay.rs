@@ -183,8 +183,12 @@ impl Relay {
                     self.changed.notify_one();
                 }
                 Event::DataIndicationOrChannelData(_, from, contents) => {
-                    self.watch
+                    let again = self
+                        .watch
                         .handle_received(self.local, None, from, true, &contents);
+                    for datagram in again {
+                        self.send_through(state, from, Some(&datagram));
+                    }
                     let contents = if Sizer::is_frame(&contents) {
                         match self.watch.handle_frame(from, &contents) {
                             Action::Deliver(datagram) => datagram.as_slice().into(),

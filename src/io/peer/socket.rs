@@ -335,12 +335,16 @@ impl AsyncUdpSocket for Socket {
             ))?;
             let contents = &buf[..meta.len.min(buf.len())];
             let datagram = &contents[..meta.stride.min(contents.len())];
-            self.watch
-                .handle_received(self.local, meta.dst_ip, meta.addr, false, datagram);
             if self.many_homed
                 && let Some(to) = meta.dst_ip
             {
                 self.remember_route(meta.addr, to);
+            }
+            let again =
+                self.watch
+                    .handle_received(self.local, meta.dst_ip, meta.addr, false, datagram);
+            for datagram in again {
+                self.send_now(cx, meta.addr, &datagram, self.route_back(meta.addr));
             }
             if !self.swallow(meta, contents) && !self.take_frames(cx, meta, contents) {
                 return Poll::Ready(Ok(1));

@@ -11,11 +11,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
+use crate::proto::link::flight::Flights;
 use crate::proto::link::size::{Action, Admit, Sizer};
 use crate::proto::stun::reflexive::mapped_address;
 
 /// Open checks remembered; ICE sends one per pair and interval.
 const MAX_CHECKS: usize = 64;
+/// The peer hears from us at least this often (RFC 8445 §11 asks for 15 s): so silence means
+/// something.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Between pings while the peer is silent.
+const PING_AGAIN: Duration = Duration::from_millis(250);
 /// Addresses of the peer remembered (several interfaces, IPv4 and IPv6).
 const MAX_PEERS: usize = 16;
 
@@ -29,6 +35,7 @@ pub struct Watch {
 struct Seen {
     clock: Clock,
     sizer: Sizer,
+    flights: Flights,
     checks: VecDeque<([u8; 12], Instant)>,
     peers: Vec<SocketAddr>,
     /// The address that the peer sees us at, by its latest answer to a check.
@@ -36,6 +43,7 @@ struct Seen {
     path: Option<Carrier>,
     heard: Option<Instant>,
     sent: Option<Instant>,
+    pinged: Option<Instant>,
     datagrams_sent: u64,
 }
 
@@ -47,6 +55,15 @@ pub struct Carrier {
     pub relayed: bool,
 }
 
+/// A datagram of ours beside those of the crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// A Binding indication (RFC 8445 §11).
+    KeepAlive,
+    /// A frame that another knothole answers.
+    Ping,
+}
+
 /// A copy of what is known.
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshot {
@@ -54,7 +71,6 @@ pub struct Snapshot {
     pub mapped: Option<SocketAddr>,
     pub carrier: Option<Carrier>,
     pub heard: Option<Instant>,
-    pub sent: Option<Instant>,
     pub datagrams_sent: u64,
 }
 
@@ -63,12 +79,14 @@ impl Seen {
         Self {
             clock: Clock::new(Instant::now(), patience),
             sizer: Sizer::new(seed),
+            flights: Flights::default(),
             checks: VecDeque::new(),
             peers: vec![],
             mapped: None,
             path: None,
             heard: None,
             sent: None,
+            pinged: None,
             datagrams_sent: 0,
         }
     }
@@ -104,6 +122,7 @@ impl Watch {
         seen.clock.handle_sent(now);
         seen.sent = Some(now);
         seen.datagrams_sent += 1;
+        seen.flights.handle_sent(contents);
         if let Some(id) = check_id(contents, [0, 1]) {
             if seen.checks.len() == MAX_CHECKS {
                 seen.checks.pop_front();
@@ -112,12 +131,31 @@ impl Watch {
         }
     }
 
-    /// A keep-alive left: it wants no answer, so it starts no silence.
-    pub fn handle_kept_alive(&self, now: Instant) {
-        self.lock().sent = Some(now);
+    /// What the peer must get beside the crate's datagrams, and when: a ping soon while it is
+    /// silent (its answer makes the clock fast again), else a keep-alive now and then.
+    pub fn due(&self) -> Option<(Instant, Beside, Carrier)> {
+        let seen = self.lock();
+        let alive = (seen.sent? + KEEP_ALIVE, Beside::KeepAlive);
+        let ping = seen.clock.silent_from().map(|silent| {
+            let again = seen.pinged.map_or(silent, |pinged| pinged + PING_AGAIN);
+            (silent.max(again), Beside::Ping)
+        });
+        let (at, what) = ping.into_iter().chain([alive]).min_by_key(|(at, _)| *at)?;
+        Some((at, what, seen.path?))
     }
 
-    /// A datagram (or a batch of one sender's) came in.
+    /// What was [due](Self::due) left. It starts no silence: only one of the two wants an answer,
+    /// and only during silence.
+    pub fn handle_beside(&self, now: Instant, what: Beside) {
+        let mut seen = self.lock();
+        match what {
+            Beside::KeepAlive => seen.sent = Some(now),
+            Beside::Ping => seen.pinged = Some(now),
+        }
+    }
+
+    /// A datagram (or a batch of one sender's) came in. Returns what must be sent back at once.
+    #[must_use]
     pub fn handle_received(
         &self,
         local: SocketAddr,
@@ -125,7 +163,7 @@ impl Watch {
         from: SocketAddr,
         relayed: bool,
         contents: &[u8],
-    ) {
+    ) -> Vec<Vec<u8>> {
         let now = Instant::now();
         let mut seen = self.lock();
         if let Some(id) = check_id(contents, [1, 1])
@@ -140,7 +178,7 @@ impl Watch {
             }
         }
         if !seen.peers.contains(&from) {
-            return;
+            return vec![];
         }
         seen.clock.handle_heard(now);
         seen.heard = Some(now);
@@ -153,13 +191,14 @@ impl Watch {
                 relayed,
             });
         }
+        seen.flights.handle_received(contents).to_vec()
     }
 
     /// How a datagram of more than [`size::SAFE`](crate::proto::link::size::SAFE) bytes travels.
     pub fn admit(&self, to: SocketAddr) -> Admit {
         let now = Instant::now();
         let mut seen = self.lock();
-        let silent = seen.clock.is_silent(now);
+        let silent = seen.clock.silent_from().is_some_and(|at| at <= now);
         seen.sizer.admit(now, to, silent)
     }
 
@@ -186,7 +225,6 @@ impl Watch {
             mapped: seen.mapped,
             carrier: seen.path,
             heard: seen.heard,
-            sent: seen.sent,
             datagrams_sent: seen.datagrams_sent,
         }
     }
@@ -214,7 +252,7 @@ mod tests {
         let watch = Watch::new(Duration::from_secs(60), [7; 32]);
         let (local, peer) = (addr("10.0.0.1:1"), addr("10.0.0.2:2"));
         let dtls = [23, 254, 253, 0];
-        watch.handle_received(local, None, peer, false, &dtls);
+        let _ = watch.handle_received(local, None, peer, false, &dtls);
         assert_eq!(watch.snapshot().heard, None);
         let mut check = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
         check.extend([5; 12]);
@@ -222,13 +260,13 @@ mod tests {
         let mut forged = check.clone();
         forged[0] = 1;
         forged[9] = 6;
-        watch.handle_received(local, None, peer, false, &forged);
+        let _ = watch.handle_received(local, None, peer, false, &forged);
         assert_eq!(watch.snapshot().heard, None, "an answer to nothing");
         check[0] = 1;
-        watch.handle_received(local, None, peer, false, &check);
+        let _ = watch.handle_received(local, None, peer, false, &check);
         assert!(watch.snapshot().heard.is_some());
         assert!(watch.snapshot().round_trip.is_some());
-        watch.handle_received(local, None, peer, false, &dtls);
+        let _ = watch.handle_received(local, None, peer, false, &dtls);
         assert_eq!(
             watch.snapshot().carrier,
             Some(Carrier {

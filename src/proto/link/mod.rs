@@ -1,3 +1,4 @@
 //! A thin layer of our own under DTLS, between two knotholes.
 
+pub mod flight;
 pub mod size;

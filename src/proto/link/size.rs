@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! piece  0x50 | id (2 bytes) | which (0 or 1) | half of a datagram
-//! probe  0x51 | nonce (8 bytes) | zeros up to LARGE bytes in all
+//! probe  0x51 | nonce (8 bytes) | zeros, up to LARGE bytes in all; a ping has none
 //! seen   0x52 | the probe's nonce
 //! ```
 //!
@@ -163,7 +163,7 @@ impl Sizer {
     /// Takes a frame from an address that is known to be the peer's.
     pub fn handle_frame(&mut self, from: SocketAddr, frame: &[u8]) -> Action {
         match frame {
-            [PROBE, nonce @ ..] if frame.len() == LARGE => {
+            [PROBE, nonce @ ..] if (8..LARGE).contains(&nonce.len()) => {
                 let mut seen = [SEEN; 9];
                 seen[1..].copy_from_slice(&nonce[..8]);
                 Action::Reply(seen)
@@ -216,6 +216,14 @@ impl Sizer {
     }
 }
 
+/// A frame that is answered and asks nothing: to hear whether the peer is there.
+#[must_use]
+pub fn ping(entropy: &[u8; 12]) -> [u8; 9] {
+    let mut frame = [PROBE; 9];
+    frame[1..].copy_from_slice(&entropy[..8]);
+    frame
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +256,17 @@ mod tests {
             Admit::Whole,
             "another path is another matter"
         );
+    }
+
+    #[test]
+    fn a_ping_is_answered_and_confirms_nothing() {
+        let (now, mut here, mut there) = two();
+        here.admit(now, addr(2), false);
+        let Action::Reply(seen) = there.handle_frame(addr(1), &ping(&[9; 12])) else {
+            panic!("not answered")
+        };
+        here.handle_frame(addr(2), &seen);
+        assert_ne!(here.admit(now, addr(2), false), Admit::Whole);
     }
 
     #[test]

@@ -1,0 +1,592 @@
+//! A peer that has the invite and does not keep to the protocol, against the real program: it
+//! gets nothing of the user's, and the user is told in plain characters.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use knothole::io::peer::{Issuer, Joiner, Link, Message, Network};
+use knothole::proto::token;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::env::{Env, Ran};
+use crate::process::{Process, names, start};
+
+const BOUND: Duration = Duration::from_secs(20);
+
+fn network() -> Network {
+    Network {
+        stun: vec![],
+        turn: None,
+        ipv4: true,
+        ipv6: false,
+        bind: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        patience: Duration::from_secs(30),
+    }
+}
+
+fn on_runtime<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        timeout(Duration::from_secs(60), work)
+            .await
+            .expect("in time")
+    })
+}
+
+/// A peer of ours.
+struct Talk {
+    link: Link,
+    /// Hangs up when it has said everything; otherwise it waits for the program to end.
+    hangs_up: Cell<bool>,
+}
+
+impl Talk {
+    fn on(link: Link) -> Self {
+        Self {
+            link,
+            hangs_up: Cell::new(false),
+        }
+    }
+
+    async fn say(&self, message: Value) {
+        self.say_text(&message.to_string()).await;
+    }
+
+    async fn say_text(&self, text: &str) {
+        // The program may be gone already, which is what some of these lead to.
+        let _ = timeout(BOUND, self.link.send_control(text))
+            .await
+            .expect("in time");
+    }
+
+    async fn data(&self, bytes: &[u8]) {
+        let _ = timeout(BOUND, self.link.send_data(BytesMut::from(bytes)))
+            .await
+            .expect("in time");
+    }
+
+    /// The next control message; `null` when there is none any more.
+    async fn hear(&self) -> Value {
+        loop {
+            match timeout(BOUND, self.link.recv()).await.expect("in time") {
+                Ok(Message::Control(text)) => return serde_json::from_slice(&text).unwrap(),
+                Ok(Message::Data(_)) => {}
+                Err(_) => return Value::Null,
+            }
+        }
+    }
+
+    async fn hear_of(&self, kind: &str) -> Value {
+        loop {
+            let message = self.hear().await;
+            assert!(!message.is_null(), "closed before {kind}");
+            if message["t"] == kind {
+                return message;
+            }
+        }
+    }
+
+    /// Waits for the program's last word, and closes as the protocol says.
+    async fn last(&self, kind: &str) -> Value {
+        self.hangs_up.set(true);
+        self.hear_of(kind).await
+    }
+}
+
+fn hello(role: &str) -> Value {
+    json!({"t": "hello", "knothole": "6.6.6", "proto": [1, 1], "role": role})
+}
+
+/// Runs `receive ARGS` against a sender that does `evil` after its hello.
+fn against_receive(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
+    on_runtime(async {
+        let issuer = Issuer::open(&network(), Duration::from_mins(5))
+            .await
+            .unwrap();
+        let invite = issuer.invite().0.encode();
+        let receiver = start(env, &[&["receive", &invite], args].concat());
+        let (_replies, mut replies) = mpsc::channel(1);
+        let link = timeout(BOUND, issuer.wait(&mut replies, |_| {}))
+            .await
+            .expect("in time")
+            .unwrap();
+        finish(Talk::on(link), receiver, evil).await
+    })
+}
+
+/// Runs `send ARGS` against a receiver that does `evil` instead of a hello.
+fn against_send(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
+    on_runtime(async {
+        let sender = start(env, &[&["send"], args].concat());
+        let invite = token::parse_invite(&sender.invite()).unwrap();
+        let joiner = Joiner::start(&network(), &invite, Some(BOUND))
+            .await
+            .unwrap();
+        joiner.opened().await.unwrap();
+        finish(Talk::on(joiner.into_link().unwrap()), sender, evil).await
+    })
+}
+
+async fn finish(talk: Talk, process: Process, evil: impl AsyncFnOnce(&Talk)) -> Ran {
+    evil(&talk).await;
+    let mut talk = Some(talk);
+    if let Some(talk) = talk.take_if(|talk| talk.hangs_up.get()) {
+        talk.link.close().await;
+    }
+    let ended = tokio::task::spawn_blocking(move || process.ended()).await;
+    drop(talk);
+    match ended {
+        Ok(ran) => ran,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// One error, this exit code, and no character that a terminal would obey.
+#[track_caller]
+fn fails(ran: &Ran, code: i32, words: &str) {
+    let last = ran
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("error: "))
+        .unwrap_or_default();
+    assert_eq!(ran.code, code, "{ran:#?}");
+    assert!(last.contains(words), "{words}\n{ran:#?}");
+    assert_eq!(ran.stderr.matches("error: ").count(), 1, "{ran:#?}");
+    unobeyed(ran);
+}
+
+#[track_caller]
+fn unobeyed(ran: &Ran) {
+    for text in [&ran.stdout, &ran.stderr] {
+        let bad = text.chars().find(|c| {
+            (c.is_control() && *c != '\n') || matches!(c, '\u{202e}' | '\u{200b}' | '\u{2066}')
+        });
+        assert_eq!(bad, None, "{ran:#?}");
+    }
+    assert!(!ran.stderr.contains("panicked"), "{ran:#?}");
+}
+
+async fn offer(talk: &Talk, name: &str, size: Option<u64>) {
+    talk.say(hello("send")).await;
+    talk.say(json!({"t": "manifest", "files": [{"name": name, "size": size}], "total": size}))
+        .await;
+}
+
+fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_string()
+}
+
+#[test]
+fn names_that_lead_out_of_the_folder_or_into_the_terminal_are_refused() {
+    let folder = Env::new();
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    for name in [
+        "../escaped",
+        "/tmp/knothole-escaped",
+        "a/../../escaped",
+        "..",
+        "a\\..\\escaped",
+        "C:escaped",
+        "\u{1b}[2J\u{1b}]0;owned\u{7}",
+        "x\u{9b}31m",
+        "invoice\u{202e}fdp.exe",
+        "a\nerror: fake",
+        "a\r[Y/n]",
+        ".knothole-x.part",
+    ] {
+        for yes in [
+            &["-y", "-o", "in"][..],
+            &["-y", "-o", "in/mine"],
+            &["-y", "-o", "in", "--overwrite"],
+        ] {
+            let ran = against_receive(&folder, yes, async |talk| {
+                offer(talk, name, Some(3)).await;
+                assert_eq!(talk.last("decline").await["reason"], "name");
+            });
+            let ran = Ran {
+                stderr: ran.stderr.replace("\\nerror: fake", ""),
+                ..ran
+            };
+            fails(&ran, 1, "refused the file name ");
+            assert_eq!(ran.stdout, "");
+            assert_eq!(names(&folder.path().join("in")), [""; 0], "{name:?}");
+            assert_eq!(names(folder.path()), ["in"], "{name:?}");
+        }
+    }
+}
+
+#[test]
+fn texts_of_the_peer_are_escaped_wherever_they_are_shown() {
+    let evil = "\u{1b}[2J\u{1b}[31m\u{202e}\u{7}\r\nerror: fake\u{9b}";
+    let loud = |role: &str| json!({"t": "hello", "knothole": &evil, "proto": [1, 1], "role": role});
+    let ran = against_receive(&Env::new(), &["-y", "-v"], async |talk| {
+        talk.say(loud("send")).await;
+        talk.say(json!({"t": "cancel", "reason": "error", "text": evil.repeat(9)}))
+            .await;
+    });
+    fails(
+        &Ran {
+            stderr: ran.stderr.replace("\\nerror: fake", ""),
+            ..ran
+        },
+        3,
+        "the other side cancelled (\\u{1b}[2J",
+    );
+
+    let env = Env::new().file("f", "x");
+    let ran = against_send(&env, &["f", "-v"], async |talk| {
+        talk.say(loud("receive")).await;
+        talk.say(json!({"t": "decline", "reason": "user", "text": evil}))
+            .await;
+    });
+    fails(
+        &Ran {
+            stderr: ran.stderr.replace("\\nerror: fake", ""),
+            ..ran
+        },
+        1,
+        "the receiver declined (\\u{1b}[2J",
+    );
+
+    // Unknown types and broken messages are quoted, too.
+    let ran = against_send(&env, &["f"], async |talk| {
+        talk.say(hello("receive")).await;
+        talk.say(json!({"t": evil})).await;
+    });
+    fails(
+        &Ran {
+            stderr: ran.stderr.replace("nerror: fake", ""),
+            ..ran
+        },
+        3,
+        "the other side broke the protocol: a control message of unknown type",
+    );
+
+    // Under --json the text is the peer's, inside a JSON string.
+    let ran = against_receive(&Env::new(), &["-y", "--json"], async |talk| {
+        talk.say(hello("send")).await;
+        talk.say(json!({"t": "cancel", "reason": "error", "text": evil}))
+            .await;
+    });
+    assert_eq!(ran.code, 3, "{ran:#?}");
+    unobeyed(&ran);
+}
+
+#[test]
+fn a_wrong_hash_is_exit_4_and_touches_nothing() {
+    let env = Env::new().file("mine", "precious");
+    let ran = against_receive(&env, &["-y", "--overwrite"], async |talk| {
+        offer(talk, "mine", Some(5)).await;
+        talk.hear_of("accept").await;
+        talk.say(json!({"t": "file", "i": 0})).await;
+        talk.data(b"wrong").await;
+        talk.say(json!({"t": "end", "i": 0, "size": 5, "blake3": hash(b"right")}))
+            .await;
+        assert_eq!(talk.hear_of("cancel").await["reason"], "verify");
+    });
+    fails(&ran, 4, "mine arrived with other bytes than were sent");
+    assert_eq!(names(env.path()), ["mine"]);
+    assert_eq!(std::fs::read(env.path().join("mine")).unwrap(), b"precious");
+}
+
+#[test]
+fn what_breaks_the_protocol_ends_the_transfer_and_leaves_nothing() {
+    let end = |size: u64| json!({"t": "end", "i": 0, "size": size, "blake3": hash(b"12345")});
+    let cases: [(&str, &str, &[Step]); 12] = [
+        (
+            "more bytes than announced",
+            "more data for file 0 than its size of 5 bytes",
+            &[Step::Accepted, Step::Begin, Step::Data(6)],
+        ),
+        (
+            "more in pieces",
+            "more data for file 0 than its size of 5 bytes",
+            &[Step::Accepted, Step::Begin, Step::Data(5), Step::Data(1)],
+        ),
+        ("data before accept", "file data ", &[Step::Data(5)]),
+        ("a file before accept", "\"file\" ", &[Step::Begin]),
+        (
+            "data without a file",
+            "file data ",
+            &[Step::Accepted, Step::Data(5)],
+        ),
+        (
+            "an end too early",
+            "file 0 ends at 3 bytes; its size was given as 5",
+            &[Step::Accepted, Step::Begin, Step::Data(3), Step::End(3)],
+        ),
+        (
+            "bye before the end",
+            "\"bye\" ",
+            &[Step::Accepted, Step::Begin, Step::Bye],
+        ),
+        (
+            "another file",
+            "\"file\" for file 1 ",
+            &[Step::Accepted, Step::Text(r#"{"t":"file","i":1}"#)],
+        ),
+        (
+            "an ack from the sender",
+            "\"ack\" ",
+            &[Step::Accepted, Step::Ack],
+        ),
+        (
+            "hello again",
+            "\"hello\" ",
+            &[Step::Text(
+                r#"{"t":"hello","knothole":"1","proto":[1,1],"role":"send"}"#,
+            )],
+        ),
+        (
+            "no JSON",
+            "a control message that cannot be read",
+            &[Step::Text("hello?")],
+        ),
+        (
+            "keys twice",
+            "a control message that cannot be read",
+            &[Step::Text(r#"{"t":"file","i":0,"i":0}"#)],
+        ),
+    ];
+    for (what, words, steps) in cases {
+        let env = Env::new().file("mine", "precious");
+        let ran = against_receive(&env, &["-y", "--overwrite"], async |talk| {
+            offer(talk, "mine", Some(5)).await;
+            for step in steps {
+                match step {
+                    Step::Accepted => drop(talk.hear_of("accept").await),
+                    Step::Begin => talk.say(json!({"t": "file", "i": 0})).await,
+                    Step::Data(len) => talk.data(&vec![b'x'; *len]).await,
+                    Step::End(size) => talk.say(end(*size)).await,
+                    Step::Bye => talk.say(json!({"t": "bye"})).await,
+                    Step::Ack => {
+                        talk.say(json!({"t": "ack", "i": 0, "blake3": hash(b"")}))
+                            .await
+                    }
+                    Step::Text(text) => talk.say_text(text).await,
+                }
+            }
+            assert_eq!(talk.last("cancel").await["reason"], "protocol", "{what}");
+        });
+        fails(&ran, 3, "the other side broke the protocol: ");
+        assert!(ran.stderr.contains(words), "{what}: {}", ran.stderr);
+        assert_eq!(names(env.path()), ["mine"], "{what}");
+        assert_eq!(
+            std::fs::read(env.path().join("mine")).unwrap(),
+            b"precious",
+            "{what}"
+        );
+    }
+}
+
+enum Step {
+    Accepted,
+    Begin,
+    Data(usize),
+    End(u64),
+    Bye,
+    Ack,
+    Text(&'static str),
+}
+
+#[test]
+fn messages_at_and_over_the_limits_are_refused() {
+    // Messages of nearly the allowed length, full of things to keep.
+    let files: Vec<Value> = (0..1000)
+        .map(|n| json!({"name": format!("{n:040}"), "size": 0}))
+        .collect();
+    let part = json!({"t": "manifest", "files": files, "more": true});
+    assert!((60_000..65_536).contains(&part.to_string().len()));
+    let env = Env::new();
+    let ran = against_receive(&env, &["-y"], async |talk| {
+        talk.say(hello("send")).await;
+        for _ in 0..11 {
+            talk.say(part.clone()).await;
+        }
+        assert_eq!(talk.last("cancel").await["reason"], "protocol");
+    });
+    fails(&ran, 3, "more than 10000 files");
+
+    let name = "n".repeat(1025);
+    let ran = against_receive(&env, &["-y"], async |talk| {
+        offer(talk, &name, Some(0)).await;
+        assert_eq!(talk.hear_of("cancel").await["reason"], "protocol");
+    });
+    fails(&ran, 3, "a name must be 1 to 1024 bytes");
+
+    // More than any disk has.
+    let ran = against_receive(&env, &["-y"], async |talk| {
+        offer(talk, "big", Some((1 << 53) - 1)).await;
+        assert_eq!(talk.hear_of("decline").await["reason"], "space");
+    });
+    assert_eq!(ran.code, 3, "{ran:#?}");
+    unobeyed(&ran);
+    assert_eq!(names(env.path()), [""; 0]);
+}
+
+#[test]
+fn a_sender_that_hangs_up_at_any_moment_leaves_nothing() {
+    for stage in 0..5 {
+        let env = Env::new();
+        let ran = on_runtime(async {
+            let issuer = Issuer::open(&network(), Duration::from_mins(5))
+                .await
+                .unwrap();
+            let invite = issuer.invite().0.encode();
+            let receiver = start(&env, &["receive", &invite, "-y", "--timeout", "6s"]);
+            let (_replies, mut replies) = mpsc::channel(1);
+            let link = issuer.wait(&mut replies, |_| {}).await.unwrap();
+            let talk = Talk::on(link);
+            if stage > 0 {
+                talk.say(hello("send")).await;
+            }
+            if stage > 1 {
+                talk.say(json!({"t": "manifest", "files": [{"name": "f", "size": 5}], "total": 5}))
+                    .await;
+                talk.hear_of("accept").await;
+            }
+            if stage > 2 {
+                talk.say(json!({"t": "file", "i": 0})).await;
+            }
+            if stage > 3 {
+                talk.data(b"123").await;
+            }
+            talk.link.close().await;
+            tokio::task::spawn_blocking(move || receiver.ended())
+                .await
+                .unwrap()
+        });
+        fails(&ran, 3, "the transfer was not finished: ");
+        assert_eq!(
+            (ran.stdout.as_str(), names(env.path())),
+            ("", vec![]),
+            "stage {stage}"
+        );
+    }
+}
+
+#[test]
+fn a_receiver_that_lies_about_what_it_has_convinces_nobody() {
+    let env = Env::new().file("f", "hello");
+    // A hash of something else: both sides have different bytes.
+    let ran = against_send(&env, &["f"], async |talk| {
+        talk.say(hello("receive")).await;
+        talk.hear_of("manifest").await;
+        talk.say(json!({"t": "accept"})).await;
+        talk.hear_of("end").await;
+        talk.say(json!({"t": "ack", "i": 0, "blake3": hash(b"other")}))
+            .await;
+        assert_eq!(talk.hear_of("cancel").await["reason"], "verify");
+    });
+    fails(&ran, 4, "f arrived with other bytes than were sent");
+
+    let right = hash(b"hello");
+    let ack = || json!({"t": "ack", "i": 0, "blake3": right});
+    for (what, early, message) in [
+        ("an ack before the manifest is accepted", true, ack()),
+        (
+            "an ack for a file that was not sent",
+            false,
+            json!({"t": "ack", "i": 1, "blake3": right}),
+        ),
+        ("a bye", false, json!({"t": "bye"})),
+        ("a second accept", false, json!({"t": "accept"})),
+        (
+            "a late decline",
+            false,
+            json!({"t": "decline", "reason": "user"}),
+        ),
+        (
+            "a manifest",
+            false,
+            json!({"t": "manifest", "files": [{"name": "x", "size": 0}], "total": 0}),
+        ),
+        (
+            "a hash in capitals",
+            false,
+            json!({"t": "ack", "i": 0, "blake3": right.to_uppercase()}),
+        ),
+    ] {
+        let ran = against_send(&env, &["f"], async |talk| {
+            talk.say(hello("receive")).await;
+            talk.hear_of("manifest").await;
+            if !early {
+                talk.say(json!({"t": "accept"})).await;
+                talk.hear_of("end").await;
+            }
+            talk.say(message).await;
+            assert_eq!(talk.last("cancel").await["reason"], "protocol", "{what}");
+        });
+        fails(&ran, 3, "the other side broke the protocol: ");
+        assert!(!ran.stderr.contains("done: "), "{what}: {}", ran.stderr);
+    }
+
+    // File data from the side that should take it.
+    let ran = against_send(&env, &["f"], async |talk| {
+        talk.say(hello("receive")).await;
+        talk.hear_of("manifest").await;
+        talk.data(b"for you").await;
+        assert_eq!(talk.hear_of("cancel").await["reason"], "protocol");
+    });
+    fails(
+        &ran,
+        3,
+        "the other side broke the protocol: file data from the receiving side",
+    );
+}
+
+#[test]
+fn a_receiver_that_goes_without_a_word_is_no_success() {
+    let env = Env::new().file("f", "hello");
+    let ran = on_runtime(async {
+        let sender = start(&env, &["send", "f"]);
+        let invite = token::parse_invite(&sender.invite()).unwrap();
+        let joiner = Joiner::start(&network(), &invite, Some(BOUND))
+            .await
+            .unwrap();
+        joiner.opened().await.unwrap();
+        let talk = Talk::on(joiner.into_link().unwrap());
+        talk.say(hello("receive")).await;
+        talk.say(json!({"t": "accept"})).await;
+        talk.hear_of("end").await;
+        // Everything has arrived, and nothing was acknowledged.
+        talk.link.close().await;
+        tokio::task::spawn_blocking(move || sender.ended())
+            .await
+            .unwrap()
+    });
+    fails(
+        &ran,
+        3,
+        "the transfer was not finished: the peer closed the connection",
+    );
+    assert!(!ran.stderr.contains("done: "), "{ran:#?}");
+}
+
+#[test]
+fn the_same_role_and_another_version_are_named() {
+    let env = Env::new();
+    let ran = against_receive(&env, &["-y"], async |talk| {
+        talk.say(hello("receive")).await;
+        assert_eq!(talk.hear_of("cancel").await["reason"], "role");
+    });
+    fails(&ran, 3, "");
+    assert!(ran.stderr.contains("receive"), "{ran:#?}");
+    let ran = against_receive(&env, &["-y"], async |talk| {
+        talk.say(json!({"t": "hello", "knothole": "9.0.0", "proto": [7, 9], "new": {"keys": [1]}}))
+            .await;
+        assert_eq!(talk.hear_of("cancel").await["reason"], "version");
+    });
+    fails(&ran, 3, "9");
+    assert!(
+        ran.stderr.ends_with("\nhint: update knothole here\n"),
+        "{ran:#?}"
+    );
+}
