@@ -1,6 +1,11 @@
 //! The program as a process: stdout, stderr and exit status together, in an environment that
 //! holds nothing from outside.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests play the user and the other programs of the machine"
+)]
+
 mod endings;
 mod env;
 mod help;

@@ -1,6 +1,11 @@
 //! Input that somebody made to do harm, through the public API and against the real program: one
 //! module for each kind.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests play the stranger: files, sockets and clocks of their own"
+)]
+
 mod checks;
 #[path = "../cli/env.rs"]
 #[allow(dead_code, reason = "shared with tests/cli")]

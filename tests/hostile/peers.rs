@@ -126,7 +126,7 @@ fn against_send(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran 
     on_runtime(async {
         let sender = start(env, &[&["send"], args].concat());
         let invite = token::parse_invite(&sender.invite()).unwrap();
-        let joiner = Joiner::start(&network(), &invite, Some(BOUND))
+        let mut joiner = Joiner::start(&network(), &invite, Some(BOUND))
             .await
             .unwrap();
         joiner.opened().await.unwrap();
@@ -311,7 +311,11 @@ fn what_breaks_the_protocol_ends_the_transfer_and_leaves_nothing() {
             &[Step::Accepted, Step::Begin, Step::Data(5), Step::Data(1)],
         ),
         ("data before accept", "file data ", &[Step::Data(5)]),
-        ("a file before accept", "\"file\" ", &[Step::Begin]),
+        (
+            "a file inside a file",
+            "\"file\" inside a file",
+            &[Step::Accepted, Step::Begin, Step::Begin],
+        ),
         (
             "data without a file",
             "file data ",
@@ -548,7 +552,7 @@ fn a_receiver_that_goes_without_a_word_is_no_success() {
     let ran = on_runtime(async {
         let sender = start(&env, &["send", "f"]);
         let invite = token::parse_invite(&sender.invite()).unwrap();
-        let joiner = Joiner::start(&network(), &invite, Some(BOUND))
+        let mut joiner = Joiner::start(&network(), &invite, Some(BOUND))
             .await
             .unwrap();
         joiner.opened().await.unwrap();
