@@ -43,7 +43,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn -d 'TURN
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn-user -d 'User name for the TURN server' -r
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l timeout -d 'How long to wait for a server or for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
@@ -65,7 +65,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn -d 'TURN s
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn-user -d 'User name for the TURN server' -r
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l timeout -d 'How long to wait for a server or for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
@@ -87,7 +87,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn -d 'T
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn-user -d 'User name for the TURN server' -r
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l timeout -d 'How long to wait for a server or for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
@@ -113,7 +113,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn -d 'TURN
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn-user -d 'User name for the TURN server' -r
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l timeout -d 'How long to wait for a server or for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
@@ -139,7 +139,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn -d 'TURN s
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn-user -d 'User name for the TURN server' -r
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l timeout -d 'How long to wait for a server or for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"

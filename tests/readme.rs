@@ -71,7 +71,7 @@ fn every_option_and_variable_that_is_named_exists() {
     command.build();
     let arguments: Vec<_> = command
         .get_subcommands()
-        .flat_map(|sub| sub.get_arguments())
+        .flat_map(clap::Command::get_arguments)
         .collect();
     let readme = read("README.md");
     let prose: String = readme.split("```").step_by(2).collect();

@@ -134,7 +134,7 @@ pub struct Common {
 }
 
 /// How long a silent peer is waited for, unless told.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The network as the command line wants it.
 #[derive(Clone, Debug)]
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(network.stun.len(), 4);
         let hosts: std::collections::HashSet<_> = network.stun.iter().map(|s| &s.host).collect();
         assert_eq!(hosts.len(), 4);
-        assert_eq!(network.patience, Duration::from_secs(60));
+        assert_eq!(network.patience, Duration::from_mins(1));
         assert_eq!(reach(&[]).unwrap().bound, None);
         assert!(network.turn.is_none() && network.ipv4 && network.ipv6 && network.bind.is_none());
     }

@@ -200,9 +200,13 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         let (ctx, screen, refusal, destination) = (&ctx, &screen, &refusal, &destination);
         let yes = request.yes;
         async move {
-            screen.borrow_mut().offer(&offers, total);
+            let names = offers.iter().map(|offer| offer.name.clone()).collect();
+            screen.borrow_mut().offer(names, total);
             match decide(destination, &offers, total, yes, ctx).await {
-                Ok(planned) => Decision::Accept(planned),
+                Ok(planned) => {
+                    screen.borrow_mut().plan(&planned);
+                    Decision::Accept(planned)
+                }
                 Err((reason, failure)) => {
                     let text = told_peer(reason);
                     *refusal.borrow_mut() = Some(failure);
@@ -293,7 +297,7 @@ fn show_offer(planned: &[Planned], total: Option<u64>, ctx: &Ctx) {
         ctx.ui.note(&format!("  and {} more", planned.len() - MOST));
     }
     let files = human::count(planned.len(), "file");
-    let total = total.map_or("total size unknown".to_owned(), |total| human::size(total));
+    let total = total.map_or("total size unknown".to_owned(), human::size);
     ctx.ui.note(&format!("{files}, {total}"));
 }
 

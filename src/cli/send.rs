@@ -12,7 +12,6 @@ use super::ui::Ctx;
 use crate::exit::Exit;
 use crate::io::files::{FileError, FileErrorKind, Source};
 use crate::io::transfer;
-use crate::proto::app::Offer;
 
 /// Send files, or what comes in on standard input
 ///
@@ -143,14 +142,10 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     };
     ctx.ui.phase("waiting for the other side to accept");
     let mut screen = Screen::new(&ctx.ui, "sending");
-    let offers: Vec<Offer> = sources
+    let names = sources
         .iter()
-        .map(|source| Offer {
-            name: source.name().as_str().to_owned(),
-            size: source.size(),
-        })
-        .collect();
-    screen.offer(&offers, offers.iter().map(|offer| offer.size).sum());
+        .map(|source| source.path().display().to_string());
+    screen.offer(names.collect(), sources.iter().map(Source::size).sum());
     let stopped = async {
         ctx.stop.wait().await;
     };

@@ -1,10 +1,8 @@
 //! Ctrl-C and SIGTERM. The first asks the run to stop politely: commands wait on [`Stop`] beside
 //! their work, tell the peer and clean up. The second quits at once.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -12,6 +10,7 @@ use tokio::sync::watch;
 use super::input;
 use super::ui::Ui;
 use crate::exit::Exit;
+use crate::io::files;
 
 /// What asked the run to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,41 +135,11 @@ pub fn listen(stop: Stop, ui: Ui) -> io::Result<()> {
         .unwrap_or_else(|_| Err(io::Error::other("the signal thread ended")))
 }
 
-/// Leaves at once: restores the terminal, removes what is registered, exits.
+/// Leaves at once: restores the terminal, removes unfinished files, exits.
 pub fn quit(cause: Cause) -> ! {
     input::restore_terminal();
-    for path in doomed().values() {
-        let _ = std::fs::remove_file(path);
-    }
+    files::remove_unfinished();
     std::process::exit(i32::from(cause.exit().code()))
-}
-
-/// A file that has to go if the run is cut short. Dropping this takes it off the list and leaves
-/// the file alone.
-#[derive(Debug)]
-#[must_use = "the file is off the list when this is dropped"]
-pub struct RemoveOnExit(u64);
-
-/// Puts a temporary file on the list of what the second Ctrl-C removes.
-pub fn on_exit_remove(path: impl Into<PathBuf>) -> RemoveOnExit {
-    let mut list = doomed();
-    let id = list.last_key_value().map_or(0, |(id, _)| id + 1);
-    list.insert(id, path.into());
-    RemoveOnExit(id)
-}
-
-impl Drop for RemoveOnExit {
-    fn drop(&mut self) {
-        doomed().remove(&self.0);
-    }
-}
-
-/// A global, because `exit` runs no destructors and the thread that calls it owns nothing else
-/// of the run.
-static DOOMED: Mutex<BTreeMap<u64, PathBuf>> = Mutex::new(BTreeMap::new());
-
-fn doomed() -> MutexGuard<'static, BTreeMap<u64, PathBuf>> {
-    DOOMED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -192,15 +161,5 @@ mod tests {
             Cause::Terminate,
             "late waiters learn it too"
         );
-    }
-
-    #[test]
-    fn a_file_is_on_the_list_as_long_as_its_guard_lives() {
-        let path = PathBuf::from("/nonexistent/knothole-test");
-        let listed = || doomed().values().any(|p| *p == path);
-        let guard = on_exit_remove(&path);
-        assert!(listed());
-        drop(guard);
-        assert!(!listed());
     }
 }

@@ -1,17 +1,19 @@
 //! What `send` and `receive` share: showing a transfer, and turning its end into an exit code.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::failure::Failure;
 use super::meet;
 use super::progress::Progress;
+use super::signals::Cause;
 use super::ui::{Ctx, Ui};
 use crate::exit::Exit;
+use crate::io::files::{Action, FileErrorKind, Planned};
 use crate::io::transfer::{Ended, Report};
-use crate::proto::app::{CancelReason, Offer, Outcome, OutcomeKind, Remedy, Side};
+use crate::proto::app::{CancelReason, Outcome, OutcomeKind, Remedy, Side};
 use crate::report::human;
-use crate::report::model::{Event, FileAction};
+use crate::report::model::{Event, FileAction, State};
 use crate::report::sanitize::Shown;
 
 /// Shows one transfer, from the acceptance of the offer to its end.
@@ -25,6 +27,8 @@ pub struct Screen {
     bytes: u64,
     files: u64,
     failed: Option<Failure>,
+    /// Where each file was going to be, and whether that is a new name for it.
+    planned: Vec<(PathBuf, bool)>,
 }
 
 impl Screen {
@@ -40,13 +44,20 @@ impl Screen {
             bytes: 0,
             files: 0,
             failed: None,
+            planned: vec![],
         }
     }
 
-    /// What is going to be transferred.
-    pub fn offer(&mut self, offers: &[Offer], total: Option<u64>) {
-        self.names = offers.iter().map(|offer| offer.name.clone()).collect();
+    /// What is going to be transferred, under which names on this side.
+    pub fn offer(&mut self, names: Vec<String>, total: Option<u64>) {
+        self.names = names;
         self.total = total;
+    }
+
+    /// Where the files are going to be.
+    pub fn plan(&mut self, planned: &[Planned]) {
+        let one = |one: &Planned| (one.path().to_owned(), one.action() == Action::Rename);
+        self.planned = planned.iter().map(one).collect();
     }
 
     /// Takes one report of the transfer.
@@ -83,9 +94,13 @@ impl Screen {
                 let at = path
                     .as_deref()
                     .map_or_else(|| name.clone(), |path| path.display().to_string());
-                let action = match path.as_deref().and_then(Path::file_name) {
-                    Some(file) if file != name.as_str() => FileAction::Renamed,
-                    _ => FileAction::Written,
+                let renamed = self.planned.get(index).is_some_and(|(planned, anew)| {
+                    *anew || path.as_ref().is_some_and(|path| path != planned)
+                });
+                let action = if renamed {
+                    FileAction::Renamed
+                } else {
+                    FileAction::Written
                 };
                 let said = self.ui.event(&Event::File {
                     path: at.clone(),
@@ -99,6 +114,12 @@ impl Screen {
                 }
                 self.ui
                     .verbose(1, &format!("{} verified, BLAKE3 {blake3}", Shown(&at)));
+            }
+            Report::Verifying => {
+                let state = State::Verifying;
+                if let Err(error) = self.ui.event(&Event::State { state }) {
+                    self.failed = Some(error);
+                }
             }
             Report::Silence(silence) => {
                 if silence.as_secs().is_multiple_of(5) {
@@ -135,7 +156,6 @@ impl Screen {
                 seconds,
                 files: self.files,
             })?;
-            #[allow(clippy::cast_precision_loss)]
             let rate = self.bytes as f64 / seconds.max(1e-9);
             let files = human::count(usize::try_from(self.files).unwrap_or(usize::MAX), "file");
             self.ui.note(&format!(
@@ -169,6 +189,16 @@ fn failure(ended: Ended, ctx: &Ctx) -> Failure {
     }
     // It may quote the peer.
     let message = format!("{:.400}", Shown(&outcome.to_string()));
+    if let Some(error) = &ended.file {
+        if error.kind() == FileErrorKind::ClosedPipe {
+            return Failure::interrupted(Cause::StdoutClosed);
+        }
+        let failure = Failure::incomplete(error.to_string()).kind(error.kind().as_str());
+        return match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        };
+    }
     let failure = match outcome.kind() {
         OutcomeKind::Declined => Failure::declined(message),
         OutcomeKind::Verification => Failure::unverified(message),
@@ -176,9 +206,8 @@ fn failure(ended: Ended, ctx: &Ctx) -> Failure {
             Failure::incomplete(message)
         }
     };
-    let hint = ended.hint.or_else(|| hint(outcome).map(str::to_owned));
     let failure = failure.kind(outcome.word());
-    match hint {
+    match hint(outcome) {
         Some(hint) => failure.hint(hint),
         None => failure,
     }

@@ -43,11 +43,11 @@ pub fn sanitize(text: &str, max: usize) -> String {
 }
 
 /// All pieces, if they fit.
-fn take<'a>(
-    text: &'a str,
+fn take(
+    text: &str,
     chars: impl Iterator<Item = (usize, char)>,
     max: usize,
-) -> Option<Vec<Cow<'a, str>>> {
+) -> Option<Vec<Cow<'_, str>>> {
     let mut used = 0;
     let mut pieces = Vec::new();
     for (at, c) in chars {
@@ -62,11 +62,7 @@ fn take<'a>(
 }
 
 /// As many pieces as fit.
-fn fill<'a>(
-    text: &'a str,
-    chars: impl Iterator<Item = (usize, char)>,
-    max: usize,
-) -> Vec<Cow<'a, str>> {
+fn fill(text: &str, chars: impl Iterator<Item = (usize, char)>, max: usize) -> Vec<Cow<'_, str>> {
     let mut left = max;
     chars
         .map_while(|(at, c)| {

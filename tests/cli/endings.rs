@@ -381,7 +381,9 @@ fn a_file_that_shrinks_while_it_is_sent_fails_both_sides_and_leaves_nothing() {
     let (sent, received) = (sender.ended(), receiver.ended());
     assert_eq!(sent.code, 3, "{sent:?}");
     assert!(
-        sent.stderr.contains("\nerror: growing ") && sent.stderr.contains(" while being sent"),
+        sent.stderr
+            .contains("\nerror: cannot send \"growing\": it ")
+            && sent.stderr.contains(" while it was being sent"),
         "{sent:?}"
     );
     assert_eq!(
@@ -406,7 +408,9 @@ fn a_file_that_grows_while_it_is_sent_fails_both_sides_and_leaves_nothing() {
     let (sent, received) = (sender.ended(), receiver.ended());
     assert_eq!(sent.code, 3, "{sent:?}");
     assert!(
-        sent.stderr.contains("\nerror: growing ") && sent.stderr.contains(" while being sent"),
+        sent.stderr
+            .contains("\nerror: cannot send \"growing\": it ")
+            && sent.stderr.contains(" while it was being sent"),
         "{sent:?}"
     );
     assert!(

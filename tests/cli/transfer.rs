@@ -159,6 +159,7 @@ fn the_events_of_both_sides_read_strictly_and_come_in_order() {
             &state(State::Connecting),
             &state(State::Connected),
             "path",
+            &state(State::Verifying),
             "file",
             "done"
         ]
@@ -172,6 +173,7 @@ fn the_events_of_both_sides_read_strictly_and_come_in_order() {
             &state(State::Waiting),
             &state(State::Connected),
             "path",
+            &state(State::Verifying),
             "file",
             "done"
         ]

@@ -11,9 +11,8 @@ use knothole::report::sanitize::Shown;
 #[test]
 fn every_hostile_name_is_refused_and_its_refusal_is_safe_to_print() {
     for (name, why) in HOSTILE {
-        let problem = match PeerName::judge(name) {
-            Ok(_) => panic!("accepted ({why}): {name:?}"),
-            Err(problem) => problem,
+        let Err(problem) = PeerName::judge(name) else {
+            panic!("accepted ({why}): {name:?}")
         };
         let text = problem.to_string();
         assert_eq!(

@@ -34,7 +34,7 @@ fn on_runtime<T>(work: impl Future<Output = T>) -> T {
         .build()
         .unwrap();
     runtime.block_on(async {
-        timeout(Duration::from_secs(60), work)
+        timeout(Duration::from_mins(1), work)
             .await
             .expect("in time")
     })
@@ -372,7 +372,7 @@ fn what_breaks_the_protocol_ends_the_transfer_and_leaves_nothing() {
                     Step::Bye => talk.say(json!({"t": "bye"})).await,
                     Step::Ack => {
                         talk.say(json!({"t": "ack", "i": 0, "blake3": hash(b"")}))
-                            .await
+                            .await;
                     }
                     Step::Text(text) => talk.say_text(text).await,
                 }

@@ -26,7 +26,7 @@ fn a_reply_typed_75_s_late_joins_two_port_restricted_nats() {
 #[test]
 #[ignore = "takes five minutes: run by hand with --ignored"]
 fn a_reply_typed_five_minutes_late_joins_two_port_restricted_nats() {
-    run(|lab| reply_typed_late(lab, Duration::from_secs(300)));
+    run(|lab| reply_typed_late(lab, Duration::from_mins(5)));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn reply_typed_late(lab: &Lab, late: Duration) -> Result<()> {
     let net = Net::build(&[behind(Nat::Renumbering), behind(Nat::Renumbering)])?;
     let _server = Coturn::start(lab, &net)?;
     let file = lab.file("data.bin", 4 * MIB)?;
-    let life = late + Duration::from_secs(60);
+    let life = late + Duration::from_mins(1);
 
     let mut alice = lab
         .knothole("alice", &net.hosts[0])
@@ -377,7 +377,7 @@ fn interrupted(
     interrupt: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let file = lab.file("data.bin", 10 * MIB)?;
-    let life = Duration::from_secs(120);
+    let life = Duration::from_mins(2);
     let mut alice = lab
         .knothole("alice", from)
         .args(["send", "--json"])

@@ -19,7 +19,7 @@ use crate::Lab;
 use crate::net::Host;
 
 /// How long a process may take, unless told.
-const LIFE: Duration = Duration::from_secs(60);
+const LIFE: Duration = Duration::from_mins(1);
 
 /// A command line to be run.
 pub struct Knothole<'a> {

@@ -29,7 +29,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::destination::{Existing, Folder, MAX_COPIES, Occupant, Target, numbered};
-use super::{FileError, FileErrorKind, write_fully};
+use super::{FileError, FileErrorKind, unfinished, write_fully};
 
 /// Takes the data of one file.
 #[derive(Debug)]
@@ -49,6 +49,7 @@ impl Incoming {
                 existing,
             } => {
                 let (fd, temporary) = folder.create_part()?;
+                let listed = unfinished::list(folder, &temporary);
                 Sink::Part(Part {
                     file: File::from(fd),
                     folder: Arc::clone(folder),
@@ -58,7 +59,7 @@ impl Incoming {
                     existing: *existing,
                     written: 0,
                     started: 0,
-                    remove: true,
+                    remove: Some(listed),
                 })
             }
             Target::Special { path } => Sink::Special(open_special(path)?),
@@ -147,7 +148,8 @@ struct Part {
     written: u64,
     /// The kernel was asked to write this much to the disk.
     started: u64,
-    remove: bool,
+    /// Until the content is verified: then it is never thrown away.
+    remove: Option<unfinished::Listed>,
 }
 
 impl Part {
@@ -181,7 +183,7 @@ impl Part {
             let _ = fs::fchmod(&self.file, mode);
         }
         // From here on the content is whole and verified: it is never thrown away.
-        self.remove = false;
+        self.remove = None;
         let path = self.folder.join(&self.name);
         match self.existing {
             Existing::Overwrite => {
@@ -317,7 +319,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if self.remove {
+        if self.remove.is_some() {
             let _ = fs::unlinkat(&self.folder.fd, &self.temporary, AtFlags::empty());
         }
     }

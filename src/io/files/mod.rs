@@ -12,11 +12,13 @@ mod destination;
 mod incoming;
 pub mod name;
 mod source;
+mod unfinished;
 
 pub use destination::{Action, Destination, Existing, Occupant, Planned, Refusal};
 pub use incoming::Incoming;
 pub use name::{BadName, NameProblem, PeerName};
 pub use source::{Outgoing, Source};
+pub use unfinished::remove_unfinished;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -64,6 +66,17 @@ impl FileErrorKind {
             Self::Changed => "file-changed",
             Self::Exists => "exists",
             Self::ClosedPipe => "closed-pipe",
+        }
+    }
+
+    /// What the peer is told: never a path of this machine.
+    pub fn for_peer(self) -> &'static str {
+        match self {
+            Self::Usage | Self::Disk => "its disk failed",
+            Self::Full => "its disk is full",
+            Self::Changed => "the file changed",
+            Self::Exists => "a file of that name appeared",
+            Self::ClosedPipe => "its reader went away",
         }
     }
 }

@@ -389,7 +389,7 @@ impl Endpoint {
                 match found.and_then(|addrs| inner.start_relay(&turn, &addrs)) {
                     Ok(relay) => inner.start_reader(Port::Relayed(relay)),
                     Err(error) => {
-                        inner.relay_failed(&turn.server.to_string(), format!("{error:#}"))
+                        inner.relay_failed(&turn.server.to_string(), format!("{error:#}"));
                     }
                 }
                 inner.changed.notify_one();
@@ -551,7 +551,9 @@ impl Inner {
     /// Takes in what the machines found out.
     fn take_events(&self) {
         for socket in &self.sockets {
-            while let Some(event) = socket.with_reflexive(|machine| machine.poll_event()) {
+            while let Some(event) =
+                socket.with_reflexive(crate::proto::stun::reflexive::Reflexive::poll_event)
+            {
                 match event {
                     Event::Mapped {
                         server,

@@ -210,7 +210,7 @@ impl Relay {
                     }
                 }
                 Event::CreatePermissionError(_, error) => {
-                    log::debug!("permission on {}: {error}", self.server)
+                    log::debug!("permission on {}: {error}", self.server);
                 }
                 _ => {}
             }

@@ -85,10 +85,10 @@ impl Runtime for PeerRuntime {
         TokioRuntime.wrap_tcp_listener(listener)
     }
 
-    fn connect_tcp<'a>(
-        &'a self,
+    fn connect_tcp(
+        &self,
         remote_addr: SocketAddr,
-    ) -> Boxed<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
+    ) -> Boxed<'_, io::Result<Arc<dyn AsyncTcpStream>>> {
         Box::pin(async move { TokioRuntime.connect_tcp(remote_addr).await })
     }
 

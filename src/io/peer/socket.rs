@@ -38,12 +38,19 @@ pub struct Socket {
     many_homed: bool,
     routes: Mutex<Vec<(SocketAddr, IpAddr)>>,
     /// Datagrams read before the crate took over, handed to it first; and who waits for them.
-    replay: Mutex<(VecDeque<(SocketAddr, Vec<u8>)>, Option<Waker>)>,
+    replay: Mutex<Replay>,
     reflexive: Mutex<Reflexive>,
     relay: Mutex<Option<Arc<Relay>>>,
     watch: Arc<Watch>,
     /// Rings when a timer of ours may have moved.
     changed: Arc<Notify>,
+}
+
+/// Datagrams that the crate reads before those on the socket, and who waits for one.
+#[derive(Default)]
+struct Replay {
+    datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    reader: Option<Waker>,
 }
 
 /// What the kernel reports of its buffers, in bytes (Linux reports twice the usable size).
@@ -134,8 +141,8 @@ impl Socket {
     /// Hands a datagram that was read beside the crate to the crate, as if it came now.
     pub fn replay(&self, from: SocketAddr, contents: &[u8]) {
         let mut replay = lock(&self.replay);
-        replay.0.push_back((from, contents.to_vec()));
-        if let Some(reader) = replay.1.take() {
+        replay.datagrams.push_back((from, contents.to_vec()));
+        if let Some(reader) = replay.reader.take() {
             reader.wake();
         }
     }
@@ -190,7 +197,7 @@ impl Socket {
             } else {
                 datagram.to_vec()
             };
-            lock(&self.replay).0.push_back((meta.addr, passed));
+            lock(&self.replay).datagrams.push_back((meta.addr, passed));
         }
         true
     }
@@ -313,7 +320,7 @@ impl AsyncUdpSocket for Socket {
         };
         loop {
             let mut replay = lock(&self.replay);
-            if let Some((from, contents)) = replay.0.pop_front() {
+            if let Some((from, contents)) = replay.datagrams.pop_front() {
                 let len = contents.len().min(buf.len());
                 buf[..len].copy_from_slice(&contents[..len]);
                 *meta = RecvMeta::default();
@@ -321,11 +328,11 @@ impl AsyncUdpSocket for Socket {
                 return Poll::Ready(Ok(1));
             }
             let known = replay
-                .1
+                .reader
                 .as_ref()
                 .is_some_and(|reader| reader.will_wake(cx.waker()));
             if !known {
-                replay.1 = Some(cx.waker().clone());
+                replay.reader = Some(cx.waker().clone());
             }
             drop(replay);
             ready!(self.inner.poll_recv(

@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn only_an_address_that_answered_a_check_is_heard() {
-        let watch = Watch::new(Duration::from_secs(60), [7; 32]);
+        let watch = Watch::new(Duration::from_mins(1), [7; 32]);
         let (local, peer) = (addr("10.0.0.1:1"), addr("10.0.0.2:2"));
         let dtls = [23, 254, 253, 0];
         let _ = watch.handle_received(local, None, peer, false, &dtls);

@@ -10,6 +10,7 @@ pub use send::send;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::io::files::FileError;
 use crate::io::peer::{Link, LinkError};
 use crate::proto::app::{Closing, Digest, Outcome, Peer};
 
@@ -29,6 +30,8 @@ pub enum Report {
     Accepted,
     /// Bytes that have arrived at the receiver, so far.
     Bytes(u64),
+    /// Everything has been sent; the receiver still compares and stores.
+    Verifying,
     /// A file is complete: at the sender acknowledged, at the receiver verified and in place.
     File {
         index: usize,
@@ -48,8 +51,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// Why the link went, if it did before the end.
     pub link: Option<LinkError>,
-    /// What to do about a local file error.
-    pub hint: Option<String>,
+    /// The error of a file of this side, in words that may name its path.
+    pub file: Option<FileError>,
 }
 
 /// A cancellation that the user may ask for: pending until then.

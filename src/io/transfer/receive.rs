@@ -2,6 +2,7 @@
 //! through the link's own flow control and nothing else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::mpsc;
@@ -14,6 +15,8 @@ use crate::proto::app::{
     transfer::receiver,
 };
 
+/// How long the writing thread may take to tidy up.
+const TIDY: Duration = Duration::from_secs(1);
 /// Messages that may wait for the disk.
 const WRITE_BEHIND: usize = 32;
 
@@ -61,17 +64,24 @@ where
         jobs: None,
         done: None,
         lost: None,
-        hint: None,
+        file: None,
         digests: vec![],
     };
     driver.run(decide, cancelled, report).await;
     let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
+    // The writing thread removes an unfinished file when it has no more jobs.
     driver.jobs = None;
+    if let Some(mut done) = driver.done.take() {
+        let gone = async { while done.recv().await.is_some() {} };
+        if tokio::time::timeout(TIDY, gone).await.is_err() {
+            log::warn!("the disk is busy: a temporary file may stay behind");
+        }
+    }
     driver.link.close().await;
     Ended {
         outcome,
         link: driver.lost,
-        hint: driver.hint,
+        file: driver.file,
     }
 }
 
@@ -82,7 +92,7 @@ struct Driver {
     jobs: Option<mpsc::Sender<Job>>,
     done: Option<mpsc::UnboundedReceiver<Written>>,
     lost: Option<LinkError>,
-    hint: Option<String>,
+    file: Option<FileError>,
     digests: Vec<(usize, u64, Digest)>,
 }
 
@@ -177,6 +187,9 @@ impl Driver {
                 receiver::Output::Begin { file } => self.job(Job::Open(file)).await,
                 receiver::Output::Finish { file, size, blake3 } => {
                     self.digests.push((file, size, blake3));
+                    if file + 1 == self.machine.files().len() {
+                        report(Report::Verifying);
+                    }
                     self.job(Job::Verify {
                         file,
                         digest: blake3,
@@ -217,8 +230,9 @@ impl Driver {
             }
             Some(Written::Mismatch(file)) => self.machine.handle_mismatch(file),
             Some(Written::Failed { file, error }) => {
-                self.hint = error.hint().map(str::to_owned);
-                self.machine.handle_write_error(file, &error.to_string());
+                self.machine
+                    .handle_write_error(file, error.kind().for_peer());
+                self.file = Some(error);
             }
             None => {
                 self.done = None;

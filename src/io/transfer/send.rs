@@ -45,7 +45,7 @@ pub async fn send(
         machine,
         wanted: false,
         lost: None,
-        hint: None,
+        file: None,
     };
     driver.run(sources, cancelled, report).await;
     let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
@@ -53,7 +53,7 @@ pub async fn send(
     Ok(Ended {
         outcome,
         link: driver.lost,
-        hint: driver.hint,
+        file: driver.file,
     })
 }
 
@@ -63,7 +63,7 @@ struct Driver {
     /// The machine asked for the next chunk.
     wanted: bool,
     lost: Option<LinkError>,
-    hint: Option<String>,
+    file: Option<FileError>,
 }
 
 impl Driver {
@@ -141,10 +141,11 @@ impl Driver {
                         Some(Chunk::End(digest)) => self.machine.handle_eof(digest),
                         Some(Chunk::Failed(error)) if error.kind() == FileErrorKind::Changed => {
                             self.machine.handle_changed();
+                            self.file = Some(error);
                         }
                         Some(Chunk::Failed(error)) => {
-                            self.hint = error.hint().map(str::to_owned);
-                            self.machine.handle_read_error(&error.to_string());
+                            self.machine.handle_read_error(error.kind().for_peer());
+                            self.file = Some(error);
                         }
                         None => self.machine.handle_read_error("the reading thread ended"),
                     }
@@ -173,7 +174,11 @@ impl Driver {
                 sender::Output::Event(event) => match event {
                     sender::Event::Connected(peer) => report(Report::Hello(peer)),
                     sender::Event::Accepted => report(Report::Accepted),
-                    sender::Event::FileSent { .. } => {}
+                    sender::Event::FileSent { index, .. } => {
+                        if index + 1 == self.machine.files().len() {
+                            report(Report::Verifying);
+                        }
+                    }
                     sender::Event::FileAcked {
                         index,
                         size,

@@ -35,7 +35,7 @@ const PIECE_HEADER: usize = 4;
 const PROBE_AGAIN: Duration = Duration::from_millis(200);
 /// Probes in a row; then the path counts as small for [`REST`].
 const MAX_PROBES: u32 = 10;
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_mins(1);
 /// Halves that wait for their other half.
 const MAX_PARTIAL: usize = 64;
 /// Paths of one connection that are confirmed at a time.

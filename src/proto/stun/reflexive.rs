@@ -19,7 +19,7 @@ const MAX_REQUESTS: u32 = 6;
 /// Pause between refreshes: two of them fit into the shortest common mapping lifetime of 30 s.
 const REFRESH: Duration = Duration::from_secs(12);
 /// A server that fell silent is asked again this much later.
-const REVIVE: Duration = Duration::from_secs(60);
+const REVIVE: Duration = Duration::from_mins(1);
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 const BINDING_REQUEST: [u8; 2] = [0x00, 0x01];
 const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
@@ -234,7 +234,7 @@ impl Reflexive {
                     }
                 }
                 State::Resting { due } if due <= now && keeper == Some(index) => {
-                    self.ask(now, index, 0)
+                    self.ask(now, index, 0);
                 }
                 State::Failed { due } if due <= now && keeper.is_none() => self.ask(now, index, 0),
                 _ => {}

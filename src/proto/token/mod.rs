@@ -100,10 +100,12 @@ pub fn parse_reply(text: &str) -> Result<Reply, TokenError> {
         Some(Ok(reply)) => return Ok(reply),
         other => other.and_then(Result::err),
     };
-    if invite::search(&reading).is_some() {
-        return Err(TokenError::InviteWhereReplyBelongs);
-    }
-    Err(reply.unwrap_or(TokenError::NotAToken))
+    Err(match (invite::search(&reading), reply) {
+        // A reply whose mistyped beginning happens to read KH is still a reply.
+        (Some(Err(_)) | None, Some(typo @ TokenError::Typo { .. })) => typo,
+        (Some(_), _) => TokenError::InviteWhereReplyBelongs,
+        (None, reply) => reply.unwrap_or(TokenError::NotAToken),
+    })
 }
 
 fn readable(text: &str) -> Result<Reading, TokenError> {
