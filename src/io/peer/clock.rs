@@ -50,7 +50,7 @@ impl Clock {
     /// `patience`: the longest silence that the link must survive.
     #[must_use]
     pub fn new(now: Instant, patience: Duration) -> Self {
-        let slow_rate = (T3_BUDGET.checked_sub(FAST_PART).unwrap().as_secs_f64()
+        let slow_rate = (T3_BUDGET.saturating_sub(FAST_PART).as_secs_f64()
             / patience.as_secs_f64().max(1.0))
         .min(1.0);
         Self {

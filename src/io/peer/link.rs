@@ -201,7 +201,7 @@ impl Link {
             if silence >= self.patience {
                 return LinkError::Lost(silence);
             }
-            tokio::time::sleep(self.patience.checked_sub(silence).unwrap()).await;
+            tokio::time::sleep(self.patience.saturating_sub(silence)).await;
         }
     }
 
