@@ -72,7 +72,6 @@ pub async fn issue(issue: &Issue<'_>, ctx: &Ctx) -> Result<Link, Failure> {
 
     let (replies_tx, mut replies) = mpsc::channel(4);
     let ui = ctx.ui.clone();
-    let mut reissued = None;
     let mut failed = None;
     let said = |waiting: Waiting| match waiting {
         Waiting::Notice(Notice::ServerFailed { server, why }) => {
@@ -87,7 +86,6 @@ pub async fn issue(issue: &Issue<'_>, ctx: &Ctx) -> Result<Link, Failure> {
             if let Err(error) = show_invite(issue, folder.as_ref(), &invite, ctx) {
                 failed = Some(error);
             }
-            reissued = Some(());
         }
         Waiting::Joining(from) => ui.verbose(1, &format!("a joiner is at {from}")),
         Waiting::Forgotten(from) => {

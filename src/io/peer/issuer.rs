@@ -178,6 +178,24 @@ impl Issuer {
             password: token::ice_password(&self.secret),
         };
         let connection = Connection::build(&self.endpoint, &self.identity, credentials).await?;
+        match self.serve(&connection, joiner, first, replies).await {
+            Ok(()) => return Ok(Some(connection)),
+            // A joiner's fault is no reason to stop waiting for another.
+            Err(error) => log::debug!("joiner {}: {error:#}", first.from),
+        }
+        connection.close().await;
+        self.endpoint.take_reading_back();
+        Ok(None)
+    }
+
+    /// Connects one joiner, within [`HANDSHAKE`].
+    async fn serve(
+        &mut self,
+        connection: &Connection,
+        joiner: &check::Joiner,
+        first: &Incoming,
+        replies: &mut mpsc::Receiver<Reply>,
+    ) -> anyhow::Result<()> {
         let mut candidates = vec![Candidate::new(Kind::Host, first.from)];
         let replied = self.opened.iter().copied();
         candidates.extend(replied.filter(|candidate| candidate.addr != first.from));
@@ -197,13 +215,7 @@ impl Issuer {
         let mut added = candidates.len();
         loop {
             tokio::select! {
-                opened = connection.opened() => match opened {
-                    Ok(()) => return Ok(Some(connection)),
-                    Err(error) => {
-                        log::debug!("joiner {}: {error:#}", first.from);
-                        break;
-                    }
-                },
+                opened = connection.opened() => return opened,
                 Some(reply) = replies.recv() => {
                     self.open_toward(&reply);
                     for candidate in reply.candidates {
@@ -211,12 +223,9 @@ impl Issuer {
                         added += 1;
                     }
                 }
-                () = &mut deadline => break,
+                () = &mut deadline => anyhow::bail!("no handshake within {} s", HANDSHAKE.as_secs()),
             }
         }
-        connection.close().await;
-        self.endpoint.take_reading_back();
-        Ok(None)
     }
 
     fn open_toward(&mut self, reply: &Reply) {
