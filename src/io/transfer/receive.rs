@@ -17,8 +17,11 @@ use crate::proto::app::{
 
 /// How long the writing thread may take to tidy up.
 const TIDY: Duration = Duration::from_secs(1);
-/// Messages that may wait for the disk.
-const WRITE_BEHIND: usize = 32;
+/// Messages that change threads together while more keep coming: waking the other thread for each
+/// would cost as much as hashing it.
+const BATCH: usize = 8;
+/// Batches that may wait for the disk.
+const WRITE_BEHIND: usize = 4;
 
 /// What the user says to an offer.
 pub enum Decision {
@@ -29,7 +32,7 @@ pub enum Decision {
 /// For the writing thread.
 enum Job {
     Open(usize),
-    Bytes(BytesMut),
+    Bytes(Vec<BytesMut>),
     Verify { file: usize, digest: Digest },
 }
 
@@ -66,6 +69,7 @@ where
         lost: None,
         file: None,
         digests: vec![],
+        batch: vec![],
     };
     driver.run(decide, cancelled, report).await;
     let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
@@ -94,6 +98,8 @@ struct Driver {
     lost: Option<LinkError>,
     file: Option<FileError>,
     digests: Vec<(usize, u64, Digest)>,
+    /// File contents on their way to the writing thread.
+    batch: Vec<BytesMut>,
 }
 
 impl Driver {
@@ -114,6 +120,7 @@ impl Driver {
         let mut cancelled = std::pin::pin!(cancelled);
         let mut was_cancelled = false;
         let mut closed = false;
+        let mut pause = false;
         loop {
             self.drain(report).await;
             if self.machine.closing() == Some(Closing::Now)
@@ -150,11 +157,12 @@ impl Driver {
                     silence.watch(&self.link, report);
                 }
                 () = last_word(closing, &mut waiting_since) => return,
-                message = next_message(&self.link, self.jobs.clone()), if !closed => match message {
-                    Ok((Message::Control(text), _)) => self.machine.handle_control(&text),
-                    Ok((Message::Data(data), permit)) => {
-                        if let (Some(_), Some(permit)) = (self.machine.handle_data(data.len()), permit) {
-                            permit.send(Job::Bytes(data));
+                message = self.link.recv(), if !closed && self.batch.len() < BATCH => match message {
+                    Ok(Message::Control(text)) => self.machine.handle_control(&text),
+                    Ok(Message::Data(data)) => {
+                        if self.machine.handle_data(data.len()).is_some() {
+                            self.batch.push(data);
+                            pause = false;
                         }
                     }
                     Err(error) => {
@@ -165,6 +173,15 @@ impl Driver {
                         self.machine.handle_closed();
                     }
                 },
+                room = room(self.jobs.clone()), if pause || self.batch.len() >= BATCH => {
+                    pause = false;
+                    let batch = std::mem::take(&mut self.batch);
+                    if let Some(room) = room {
+                        room.send(Job::Bytes(batch));
+                    }
+                }
+                // The link gets one turn to bring more before a small batch leaves.
+                () = tokio::task::yield_now(), if !pause && !self.batch.is_empty() => pause = true,
                 error = self.link.lost(), if !closed => {
                     closed = true;
                     self.lost = Some(error);
@@ -205,12 +222,16 @@ impl Driver {
         }
     }
 
+    /// Hands a job over, after the contents that came before it.
     async fn job(&mut self, job: Job) {
-        if let Some(jobs) = &self.jobs
-            && jobs.send(job).await.is_err()
-        {
-            // The thread ended after an error, which it has reported.
-            self.jobs = None;
+        let batch = std::mem::take(&mut self.batch);
+        for job in [Job::Bytes(batch), job] {
+            if let Some(jobs) = &self.jobs
+                && jobs.send(job).await.is_err()
+            {
+                // The thread ended after an error, which it has reported.
+                self.jobs = None;
+            }
         }
     }
 
@@ -256,16 +277,9 @@ impl Driver {
     }
 }
 
-/// The next message, once the disk has room for it.
-async fn next_message(
-    link: &Link,
-    jobs: Option<mpsc::Sender<Job>>,
-) -> Result<(Message, Option<mpsc::OwnedPermit<Job>>), LinkError> {
-    let permit = match jobs {
-        Some(jobs) => jobs.reserve_owned().await.ok(),
-        None => None,
-    };
-    Ok((link.recv().await?, permit))
+/// Room for one job; `None` when the writing thread has ended.
+async fn room(jobs: Option<mpsc::Sender<Job>>) -> Option<mpsc::OwnedPermit<Job>> {
+    jobs?.reserve_owned().await.ok()
 }
 
 async fn next_written(done: Option<&mut mpsc::UnboundedReceiver<Written>>) -> Option<Written> {
@@ -302,16 +316,14 @@ fn write(
                 Some(Err(error)) => Some(Written::Failed { file, error }),
                 None => None,
             },
-            Job::Bytes(bytes) => match &mut current {
-                Some((file, incoming, hasher)) => {
+            Job::Bytes(batch) => current.as_mut().and_then(|(file, incoming, hasher)| {
+                let mut write = |bytes: BytesMut| {
                     hasher.update(&bytes);
-                    incoming
-                        .write(&bytes)
-                        .err()
-                        .map(|error| Written::Failed { file: *file, error })
-                }
-                None => None,
-            },
+                    incoming.write(&bytes)
+                };
+                let failed = batch.into_iter().try_for_each(&mut write).err();
+                failed.map(|error| Written::Failed { file: *file, error })
+            }),
             Job::Verify { file, digest } => match current.take() {
                 Some((_, _, hasher)) if Digest::from(hasher.finalize()) != digest => {
                     Some(Written::Mismatch(file))

@@ -11,8 +11,11 @@ use crate::proto::app::{
     transfer::sender::{self, OfferError},
 };
 
-/// Chunks read ahead of the network.
-const READ_AHEAD: usize = 16;
+/// Chunks of a file that change threads together: waking the other thread for each would cost as
+/// much as hashing it. A stream's chunks go one by one, as they come.
+const BATCH: usize = 8;
+/// Batches read ahead of the network.
+const READ_AHEAD: usize = 2;
 
 /// What the reading thread hands over, file after file in order.
 enum Chunk {
@@ -74,7 +77,8 @@ impl Driver {
         report: &mut dyn FnMut(Report),
     ) {
         let mut waiting_sources = Some(sources);
-        let mut chunks: Option<mpsc::Receiver<Chunk>> = None;
+        let mut chunks: Option<mpsc::Receiver<Vec<Chunk>>> = None;
+        let mut batch = vec![].into_iter();
         let mut ready: Option<BytesMut> = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -130,7 +134,7 @@ impl Driver {
                         self.transmit(chunk).await;
                     }
                 }
-                chunk = next_chunk(chunks.as_mut()), if ready.is_none() && self.wanted => {
+                chunk = next_chunk(&mut batch, chunks.as_mut()), if ready.is_none() && self.wanted => {
                     self.wanted = false;
                     match chunk {
                         Some(Chunk::Bytes(chunk)) => {
@@ -200,21 +204,30 @@ impl Driver {
 }
 
 /// The next chunk; never, while no file is being read.
-async fn next_chunk(chunks: Option<&mut mpsc::Receiver<Chunk>>) -> Option<Chunk> {
+async fn next_chunk(
+    batch: &mut std::vec::IntoIter<Chunk>,
+    chunks: Option<&mut mpsc::Receiver<Vec<Chunk>>>,
+) -> Option<Chunk> {
+    if let Some(chunk) = batch.next() {
+        return Some(chunk);
+    }
     match chunks {
-        Some(chunks) => chunks.recv().await,
+        Some(chunks) => {
+            *batch = chunks.recv().await?.into_iter();
+            batch.next()
+        }
         None => std::future::pending().await,
     }
 }
 
 /// Reads all files in order on a thread; it ends when nobody takes the chunks any more.
-fn start_reader(sources: Vec<Source>) -> mpsc::Receiver<Chunk> {
+fn start_reader(sources: Vec<Source>) -> mpsc::Receiver<Vec<Chunk>> {
     let (tx, rx) = mpsc::channel(READ_AHEAD);
     let thread = std::thread::Builder::new().name("read".to_owned());
     let spawned = thread.spawn(move || {
         for source in sources {
             if let Err(error) = read_file(&source, &tx)
-                && tx.blocking_send(Chunk::Failed(error)).is_err()
+                && tx.blocking_send(vec![Chunk::Failed(error)]).is_err()
             {
                 return;
             }
@@ -227,20 +240,24 @@ fn start_reader(sources: Vec<Source>) -> mpsc::Receiver<Chunk> {
     rx
 }
 
-fn read_file(source: &Source, tx: &mpsc::Sender<Chunk>) -> Result<(), FileError> {
+fn read_file(source: &Source, tx: &mpsc::Sender<Vec<Chunk>>) -> Result<(), FileError> {
     let mut file = source.start()?;
     let mut hasher = blake3::Hasher::new();
+    let most = if source.size().is_some() { BATCH } else { 1 };
+    let mut batch = vec![];
     loop {
         let mut chunk = BytesMut::zeroed(CHUNK);
         let read = file.read(&mut chunk)?;
         if read == 0 {
+            batch.push(Chunk::End(hasher.finalize().into()));
             // Nobody listens after a cancellation: then there is nothing to do.
-            let _ = tx.blocking_send(Chunk::End(hasher.finalize().into()));
+            let _ = tx.blocking_send(batch);
             return Ok(());
         }
         chunk.truncate(read);
         hasher.update(&chunk);
-        if tx.blocking_send(Chunk::Bytes(chunk)).is_err() {
+        batch.push(Chunk::Bytes(chunk));
+        if batch.len() >= most && tx.blocking_send(std::mem::take(&mut batch)).is_err() {
             return Ok(());
         }
     }
