@@ -20,6 +20,7 @@ use super::relay::{Allocation, Relay};
 use super::socket::{Granted, Socket, lock};
 use super::watch::{Beside, Watch};
 use crate::proto::link::size;
+use crate::proto::stun;
 use crate::proto::stun::reflexive::{Event, Failure};
 use crate::proto::token::{Candidate, Kind};
 
@@ -290,12 +291,11 @@ impl Endpoint {
 
     /// Opens our NAT (and our relay) toward `peer`: one STUN request from every socket.
     pub fn open_toward(&self, peer: SocketAddr) {
-        let mut request = [0; 20];
-        request[1] = 1;
-        request[4..8].copy_from_slice(&[0x21, 0x12, 0xA4, 0x42]);
-        if getrandom::fill(&mut request[8..]).is_err() {
+        let mut transaction = [0; 12];
+        if getrandom::fill(&mut transaction).is_err() {
             return;
         }
+        let request = stun::bare_message(stun::BINDING_REQUEST, &transaction);
         for socket in self.inner.sockets_toward(peer) {
             if let Err(error) = socket.send_beside(peer, &request) {
                 log::debug!("open toward {peer}: {error}");
@@ -551,9 +551,7 @@ impl Inner {
     /// Takes in what the machines found out.
     fn take_events(&self) {
         for socket in &self.sockets {
-            while let Some(event) =
-                socket.with_reflexive(crate::proto::stun::reflexive::Reflexive::poll_event)
-            {
+            while let Some(event) = socket.with_reflexive(stun::reflexive::Reflexive::poll_event) {
                 match event {
                     Event::Mapped {
                         server,
@@ -624,7 +622,7 @@ impl Inner {
             return;
         }
         let datagram = match what {
-            Beside::KeepAlive => [&[0x00, 0x11, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &id].concat(),
+            Beside::KeepAlive => stun::bare_message(stun::BINDING_INDICATION, &id).to_vec(),
             Beside::Ping => size::ping(&id).to_vec(),
         };
         self.watch.handle_beside(now, what);

@@ -23,6 +23,7 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 use super::socket::{Socket, lock};
 use super::watch::Watch;
 use crate::proto::link::size::{self, Action, Admit, Sizer};
+use crate::proto::stun::BINDING_INDICATION;
 
 /// Datagrams that may wait to be read; beyond it they are dropped, as a full socket buffer would.
 const MAX_QUEUED: usize = 2048;
@@ -202,7 +203,8 @@ impl Relay {
                         contents
                     };
                     // A keep-alive of the peer wants nothing more.
-                    if !contents.starts_with(&[0x00, 0x11]) && state.queue.len() < MAX_QUEUED {
+                    if !contents.starts_with(&BINDING_INDICATION) && state.queue.len() < MAX_QUEUED
+                    {
                         state.queue.push_back((from, contents));
                         if let Some(reader) = state.reader.take() {
                             reader.wake();

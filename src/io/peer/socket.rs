@@ -18,14 +18,13 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit}
 use super::relay::Relay;
 use super::watch::Watch;
 use crate::proto::link::size::{self, Action, Admit, Sizer};
+use crate::proto::stun::BINDING_INDICATION;
 use crate::proto::stun::reflexive::Reflexive;
 
 /// Asked of the kernel: at 500 MiB/s this holds 8 ms of traffic, a scheduling pause.
 const BUFFER: usize = 4 << 20;
 /// Peers whose packets' destination is remembered, so that answers leave from the same address.
 const MAX_ROUTES: usize = 32;
-/// Binding Indication (RFC 8445 §11): keeps mappings alive, wants no answer.
-const BINDING_INDICATION: [u8; 2] = [0x00, 0x11];
 
 /// A bound UDP socket and what listens on it besides the crate.
 pub struct Socket {

@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::{BINDING_REQUEST, MAGIC_COOKIE, bare_message};
+
 /// First retransmission interval. RFC 8489 §6.2.1 suggests 500 ms; the invite should be on the
 /// screen sooner than that after one lost datagram, and one more small datagram harms nobody.
 const FIRST_RETRANSMISSION: Duration = Duration::from_millis(250);
@@ -20,8 +22,6 @@ const MAX_REQUESTS: u32 = 6;
 const REFRESH: Duration = Duration::from_secs(12);
 /// A server that fell silent is asked again this much later.
 const REVIVE: Duration = Duration::from_mins(1);
-const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
-const BINDING_REQUEST: [u8; 2] = [0x00, 0x01];
 const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
 const BINDING_ERROR: [u8; 2] = [0x01, 0x11];
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
@@ -211,16 +211,6 @@ impl Reflexive {
         }
     }
 
-    /// Asks the keeper again at once (the network changed, or a reply was typed).
-    pub fn refresh(&mut self, now: Instant) {
-        if let Some(index) = self.keeper()
-            && matches!(self.servers[index].state, State::Resting { .. })
-        {
-            self.servers[index].state = State::Resting { due: now };
-        }
-        self.handle_timeout(now);
-    }
-
     /// Sends what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         let keeper = self.keeper();
@@ -290,10 +280,7 @@ impl Reflexive {
             sent: now,
             due: now + wait,
         };
-        let mut request = [0; 20];
-        request[..2].copy_from_slice(&BINDING_REQUEST);
-        request[4..8].copy_from_slice(&MAGIC_COOKIE);
-        request[8..].copy_from_slice(&server.id);
+        let request = bare_message(BINDING_REQUEST, &server.id);
         self.transmits.push_back((server.addr, request));
     }
 

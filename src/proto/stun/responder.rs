@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+use super::{BINDING_REQUEST, MAGIC_COOKIE};
 
 /// The answer to `datagram`; `None` for anything but a Binding request.
 #[must_use]
 pub fn respond(datagram: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     let header = datagram.get(..20)?;
-    if header[..2] != [0, 1] || header[4..8] != MAGIC_COOKIE {
+    if header[..2] != BINDING_REQUEST || header[4..8] != MAGIC_COOKIE {
         return None;
     }
     let (family, octets) = match from.ip() {
