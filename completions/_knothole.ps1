@@ -38,7 +38,7 @@ Register-ArgumentCompleter -Native -CommandName 'knothole' -ScriptBlock {
         }
         'knothole;send' {
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Join an invite that `receive --invite` printed; @FILE or - to read it from there')
-            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long the invite stays good, 30d at most')
+            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long an invite stays good, 30d at most')
             [CompletionResult]::new('--via', '--via', [CompletionResultType]::ParameterName, 'Exchange invite and reply as files in a folder that both sides see')
             [CompletionResult]::new('--stun', '--stun', [CompletionResultType]::ParameterName, 'STUN servers to learn the public address from; '''' for none')
             [CompletionResult]::new('--turn', '--turn', [CompletionResultType]::ParameterName, 'TURN server to relay through when there is no direct path')
@@ -64,7 +64,7 @@ Register-ArgumentCompleter -Native -CommandName 'knothole' -ScriptBlock {
         }
         'knothole;tx' {
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Join an invite that `receive --invite` printed; @FILE or - to read it from there')
-            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long the invite stays good, 30d at most')
+            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long an invite stays good, 30d at most')
             [CompletionResult]::new('--via', '--via', [CompletionResultType]::ParameterName, 'Exchange invite and reply as files in a folder that both sides see')
             [CompletionResult]::new('--stun', '--stun', [CompletionResultType]::ParameterName, 'STUN servers to learn the public address from; '''' for none')
             [CompletionResult]::new('--turn', '--turn', [CompletionResultType]::ParameterName, 'TURN server to relay through when there is no direct path')
@@ -91,7 +91,7 @@ Register-ArgumentCompleter -Native -CommandName 'knothole' -ScriptBlock {
         'knothole;receive' {
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Where to put it: a folder, a file name, or - for stdout')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'Where to put it: a folder, a file name, or - for stdout')
-            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long the invite of --invite stays good, 30d at most')
+            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long an invite stays good, 30d at most')
             [CompletionResult]::new('--via', '--via', [CompletionResultType]::ParameterName, 'Exchange invite and reply as files in a folder that both sides see')
             [CompletionResult]::new('--stun', '--stun', [CompletionResultType]::ParameterName, 'STUN servers to learn the public address from; '''' for none')
             [CompletionResult]::new('--turn', '--turn', [CompletionResultType]::ParameterName, 'TURN server to relay through when there is no direct path')
@@ -123,7 +123,7 @@ Register-ArgumentCompleter -Native -CommandName 'knothole' -ScriptBlock {
         'knothole;recv' {
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Where to put it: a folder, a file name, or - for stdout')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'Where to put it: a folder, a file name, or - for stdout')
-            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long the invite of --invite stays good, 30d at most')
+            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long an invite stays good, 30d at most')
             [CompletionResult]::new('--via', '--via', [CompletionResultType]::ParameterName, 'Exchange invite and reply as files in a folder that both sides see')
             [CompletionResult]::new('--stun', '--stun', [CompletionResultType]::ParameterName, 'STUN servers to learn the public address from; '''' for none')
             [CompletionResult]::new('--turn', '--turn', [CompletionResultType]::ParameterName, 'TURN server to relay through when there is no direct path')
@@ -155,7 +155,7 @@ Register-ArgumentCompleter -Native -CommandName 'knothole' -ScriptBlock {
         'knothole;rx' {
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Where to put it: a folder, a file name, or - for stdout')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'Where to put it: a folder, a file name, or - for stdout')
-            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long the invite of --invite stays good, 30d at most')
+            [CompletionResult]::new('--expires', '--expires', [CompletionResultType]::ParameterName, 'How long an invite stays good, 30d at most')
             [CompletionResult]::new('--via', '--via', [CompletionResultType]::ParameterName, 'Exchange invite and reply as files in a folder that both sides see')
             [CompletionResult]::new('--stun', '--stun', [CompletionResultType]::ParameterName, 'STUN servers to learn the public address from; '''' for none')
             [CompletionResult]::new('--turn', '--turn', [CompletionResultType]::ParameterName, 'TURN server to relay through when there is no direct path')

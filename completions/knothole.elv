@@ -34,7 +34,7 @@ set edit:completion:arg-completer[knothole] = {|@words|
         }
         &'knothole;send'= {
             cand --to 'Join an invite that `receive --invite` printed; @FILE or - to read it from there'
-            cand --expires 'How long the invite stays good, 30d at most'
+            cand --expires 'How long an invite stays good, 30d at most'
             cand --via 'Exchange invite and reply as files in a folder that both sides see'
             cand --stun 'STUN servers to learn the public address from; '''' for none'
             cand --turn 'TURN server to relay through when there is no direct path'
@@ -59,7 +59,7 @@ set edit:completion:arg-completer[knothole] = {|@words|
         }
         &'knothole;tx'= {
             cand --to 'Join an invite that `receive --invite` printed; @FILE or - to read it from there'
-            cand --expires 'How long the invite stays good, 30d at most'
+            cand --expires 'How long an invite stays good, 30d at most'
             cand --via 'Exchange invite and reply as files in a folder that both sides see'
             cand --stun 'STUN servers to learn the public address from; '''' for none'
             cand --turn 'TURN server to relay through when there is no direct path'
@@ -85,7 +85,7 @@ set edit:completion:arg-completer[knothole] = {|@words|
         &'knothole;receive'= {
             cand -o 'Where to put it: a folder, a file name, or - for stdout'
             cand --output 'Where to put it: a folder, a file name, or - for stdout'
-            cand --expires 'How long the invite of --invite stays good, 30d at most'
+            cand --expires 'How long an invite stays good, 30d at most'
             cand --via 'Exchange invite and reply as files in a folder that both sides see'
             cand --stun 'STUN servers to learn the public address from; '''' for none'
             cand --turn 'TURN server to relay through when there is no direct path'
@@ -116,7 +116,7 @@ set edit:completion:arg-completer[knothole] = {|@words|
         &'knothole;recv'= {
             cand -o 'Where to put it: a folder, a file name, or - for stdout'
             cand --output 'Where to put it: a folder, a file name, or - for stdout'
-            cand --expires 'How long the invite of --invite stays good, 30d at most'
+            cand --expires 'How long an invite stays good, 30d at most'
             cand --via 'Exchange invite and reply as files in a folder that both sides see'
             cand --stun 'STUN servers to learn the public address from; '''' for none'
             cand --turn 'TURN server to relay through when there is no direct path'
@@ -147,7 +147,7 @@ set edit:completion:arg-completer[knothole] = {|@words|
         &'knothole;rx'= {
             cand -o 'Where to put it: a folder, a file name, or - for stdout'
             cand --output 'Where to put it: a folder, a file name, or - for stdout'
-            cand --expires 'How long the invite of --invite stays good, 30d at most'
+            cand --expires 'How long an invite stays good, 30d at most'
             cand --via 'Exchange invite and reply as files in a folder that both sides see'
             cand --stun 'STUN servers to learn the public address from; '''' for none'
             cand --turn 'TURN server to relay through when there is no direct path'

@@ -36,7 +36,7 @@ complete -c knothole -n "__fish_knothole_needs_command" -f -a "selftest" -d 'Che
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "man" -d 'Print the manual page, or write all pages to a folder'
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l to -d 'Join an invite that `receive --invite` printed; @FILE or - to read it from there' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l expires -d 'How long the invite stays good, 30d at most' -r
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l expires -d 'How long an invite stays good, 30d at most' -r
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn -d 'TURN server to relay through when there is no direct path' -r
@@ -58,7 +58,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand send" -s v -l verbose 
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l to -d 'Join an invite that `receive --invite` printed; @FILE or - to read it from there' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l expires -d 'How long the invite stays good, 30d at most' -r
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l expires -d 'How long an invite stays good, 30d at most' -r
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn -d 'TURN server to relay through when there is no direct path' -r
@@ -80,7 +80,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand tx" -s v -l verbose -d
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -s o -l output -d 'Where to put it: a folder, a file name, or - for stdout' -r -F
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l expires -d 'How long the invite of --invite stays good, 30d at most' -r
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l expires -d 'How long an invite stays good, 30d at most' -r
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn -d 'TURN server to relay through when there is no direct path' -r
@@ -106,7 +106,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand receive" -s v -l verbo
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -s o -l output -d 'Where to put it: a folder, a file name, or - for stdout' -r -F
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l expires -d 'How long the invite of --invite stays good, 30d at most' -r
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l expires -d 'How long an invite stays good, 30d at most' -r
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn -d 'TURN server to relay through when there is no direct path' -r
@@ -132,7 +132,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand recv" -s v -l verbose 
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -s o -l output -d 'Where to put it: a folder, a file name, or - for stdout' -r -F
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l expires -d 'How long the invite of --invite stays good, 30d at most' -r
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l expires -d 'How long an invite stays good, 30d at most' -r
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn -d 'TURN server to relay through when there is no direct path' -r

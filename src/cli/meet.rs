@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::common::{Reach, Via};
+use super::common::{self, Reach, Via};
 use super::failure::Failure;
 use super::input::{self, Lines, TokenSource};
 use super::qr;
@@ -30,25 +30,80 @@ const MAX_TOKEN_FILE: u64 = 64 * 1024;
 /// The window that a link wants; less is worth a word at -v.
 const WANTED_BUFFER: usize = 4 << 20;
 
-/// What the issuing side needs to know beyond the network.
-pub struct Issue<'a> {
-    pub reach: &'a Reach,
-    pub expires: Duration,
-    pub via: Option<&'a Via>,
+/// How the two sides meet: what every command that needs a peer takes.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Meeting")]
+pub struct MeetArgs {
+    /// How long an invite stays good, 30d at most
+    #[arg(
+        long,
+        env = "KNOTHOLE_EXPIRES",
+        value_name = "DURATION",
+        default_value = "1h"
+    )]
+    #[arg(value_parser = common::expires)]
+    expires: Duration,
+
+    /// Exchange invite and reply as files in a folder that both sides see
+    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
+    via: Option<Via>,
+}
+
+impl MeetArgs {
+    /// Whether tokens travel in another way than through the standard streams.
+    #[must_use]
+    pub fn has_way(&self) -> bool {
+        self.via.is_some()
+    }
+}
+
+/// Which side of an invite this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Prints it.
+    Issuer,
+    /// Joins it; `None` to take it from `--via`, or to ask for it.
+    Joiner(Option<TokenSource>),
+}
+
+/// Everything about one meeting.
+#[derive(Clone, Debug)]
+pub struct Meeting<'a> {
+    /// Which side this is.
+    pub role: Role,
+    /// The options.
+    pub args: &'a MeetArgs,
+    /// The network.
+    pub reach: Reach,
+    /// When to show a QR code.
     pub qr: When,
     /// The command for the other side, up to the invite.
-    pub command: &'a str,
+    pub command: &'static str,
     /// Standard input carries the data, so no reply can come from it.
     pub stdin_taken: bool,
+    /// Standard output carries the data: the joiner's reply code goes to stderr.
+    pub stdout_taken: bool,
+}
+
+/// Meets the other side.
+///
+/// # Errors
+/// Nobody came, the token is no good, no path was found, or the user ended it.
+pub async fn meet(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
+    match &meeting.role {
+        Role::Issuer => issue(meeting, ctx).await,
+        Role::Joiner(token) => join(meeting, token.as_ref(), ctx).await,
+    }
 }
 
 /// Prints an invite and waits for the joiner.
-///
-/// # Errors
-/// Nobody came, or the network or the user ended it.
-pub async fn issue(issue: &Issue<'_>, ctx: &Ctx) -> Result<Link, Failure> {
+async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     ctx.ui.state(State::Gathering)?;
-    let opened = stoppable(ctx, Issuer::open(&issue.reach.network, issue.expires)).await?;
+    let opened = stoppable(
+        ctx,
+        Issuer::open(&meeting.reach.network, meeting.args.expires),
+    )
+    .await?;
     let mut issuer = opened.map_err(|error| failure(error, "cannot open the network"))?;
     tell_sockets(ctx, issuer.endpoint());
     let (invite, left_out) = issuer.invite();
@@ -63,11 +118,15 @@ pub async fn issue(issue: &Issue<'_>, ctx: &Ctx) -> Result<Link, Failure> {
         ctx.ui
             .verbose(1, &format!("left {addr} out of the invite: {why}"));
     }
-    let folder = issue.via.map(|Via::File(folder)| Folder::new(folder));
+    let folder = meeting
+        .args
+        .via
+        .as_ref()
+        .map(|Via::File(folder)| Folder::new(folder));
     if let Some(folder) = &folder {
         folder.clear_reply();
     }
-    show_invite(issue, folder.as_ref(), &invite, ctx)?;
+    show_invite(meeting, folder.as_ref(), &invite, ctx)?;
     ctx.ui.state(State::Waiting)?;
 
     let (replies_tx, mut replies) = mpsc::channel(4);
@@ -83,7 +142,7 @@ pub async fn issue(issue: &Issue<'_>, ctx: &Ctx) -> Result<Link, Failure> {
             ));
         }
         Waiting::Reissued(invite) => {
-            if let Err(error) = show_invite(issue, folder.as_ref(), &invite, ctx) {
+            if let Err(error) = show_invite(meeting, folder.as_ref(), &invite, ctx) {
                 failed = Some(error);
             }
         }
@@ -95,7 +154,7 @@ pub async fn issue(issue: &Issue<'_>, ctx: &Ctx) -> Result<Link, Failure> {
         }
     };
     let own = invite.encode();
-    let read_replies = read_replies(issue, folder.as_ref(), &own, &replies_tx, ctx);
+    let read_replies = read_replies(meeting, folder.as_ref(), &own, &replies_tx, ctx);
     let waited = async {
         tokio::select! {
             link = issuer.wait(&mut replies, said) => Ok(link),
@@ -116,37 +175,33 @@ pub async fn issue(issue: &Issue<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     }
 }
 
-/// What the joining side needs to know beyond the network.
-pub struct Join<'a> {
-    pub reach: &'a Reach,
-    pub token: Option<&'a TokenSource>,
-    pub via: Option<&'a Via>,
-    /// Standard output carries the data: the reply code goes to stderr.
-    pub stdout_taken: bool,
-}
-
 /// Takes an invite and connects; shows a reply code when that takes long.
-///
-/// # Errors
-/// The token is no good, or no path was found in time.
-pub async fn join(join: &Join<'_>, ctx: &Ctx) -> Result<Link, Failure> {
-    let folder = join.via.map(|Via::File(folder)| Folder::new(folder));
-    let text = match (&folder, join.token) {
+async fn join(
+    meeting: &Meeting<'_>,
+    token: Option<&TokenSource>,
+    ctx: &Ctx,
+) -> Result<Link, Failure> {
+    let folder = meeting
+        .args
+        .via
+        .as_ref()
+        .map(|Via::File(folder)| Folder::new(folder));
+    let text = match (&folder, token) {
         (Some(folder), None) => {
             ctx.ui
                 .phase(&format!("waiting for {}", folder.invite.display()));
-            stoppable(ctx, folder.wait_for_invite(join.reach.bound)).await??
+            stoppable(ctx, folder.wait_for_invite(meeting.reach.bound)).await??
         }
         (_, source) => input::read_token(source, "invite: ", ctx).await?,
     };
     let invite = read_invite(&text)?;
     ctx.ui.state(State::Connecting)?;
-    let started = Joiner::start(&join.reach.network, &invite, join.reach.bound);
+    let started = Joiner::start(&meeting.reach.network, &invite, meeting.reach.bound);
     let mut joiner = stoppable(ctx, started)
         .await?
         .map_err(|error| failure(error, "cannot open the network"))?;
     tell_buffers(ctx, joiner.endpoint().granted());
-    let opened = stoppable(ctx, open(&mut joiner, join, folder.as_ref(), ctx)).await?;
+    let opened = stoppable(ctx, open(&mut joiner, meeting, folder.as_ref(), ctx)).await?;
     opened?;
     let link = joiner.into_link();
     connected(link.map_err(|error| failure(error, "not connected"))?, ctx)
@@ -154,7 +209,7 @@ pub async fn join(join: &Join<'_>, ctx: &Ctx) -> Result<Link, Failure> {
 
 async fn open(
     joiner: &mut Joiner,
-    join: &Join<'_>,
+    meeting: &Meeting<'_>,
     folder: Option<&Folder>,
     ctx: &Ctx,
 ) -> Result<(), Failure> {
@@ -183,7 +238,7 @@ async fn open(
             if let Some(folder) = folder {
                 folder.write_reply(&code)?;
             } else {
-                show_reply(join, &code, ctx)?;
+                show_reply(meeting, &code, ctx)?;
             }
             ctx.ui.event(&Event::Token {
                 kind: TokenKind::Reply,
@@ -204,7 +259,7 @@ async fn open(
 }
 
 fn show_invite(
-    issue: &Issue<'_>,
+    meeting: &Meeting<'_>,
     folder: Option<&Folder>,
     invite: &Invite,
     ctx: &Ctx,
@@ -220,20 +275,20 @@ fn show_invite(
         token: text.clone(),
     })?;
     if folder.is_none() {
-        qr::show(&ctx.ui, &text, issue.qr);
-        let good = human::duration(issue.expires);
+        qr::show(&ctx.ui, &text, meeting.qr);
+        let good = human::duration(meeting.args.expires);
         ctx.ui.note(&format!(
             "On the other side, within {good}:\n  {} {text}",
-            issue.command
+            meeting.command
         ));
     }
     Ok(())
 }
 
-fn show_reply(join: &Join<'_>, code: &str, ctx: &Ctx) -> Result<(), Failure> {
+fn show_reply(meeting: &Meeting<'_>, code: &str, ctx: &Ctx) -> Result<(), Failure> {
     ctx.ui
         .note("Not connected yet. Type this reply code where the invite was made:");
-    if join.stdout_taken {
+    if meeting.stdout_taken {
         ctx.ui.note(code);
         return Ok(());
     }
@@ -242,7 +297,7 @@ fn show_reply(join: &Join<'_>, code: &str, ctx: &Ctx) -> Result<(), Failure> {
 
 /// Feeds reply codes to the waiting issuer; ends only with a failure.
 async fn read_replies(
-    issue: &Issue<'_>,
+    meeting: &Meeting<'_>,
     folder: Option<&Folder>,
     own: &str,
     replies: &mpsc::Sender<Reply>,
@@ -252,7 +307,7 @@ async fn read_replies(
         Some(_) => None,
         None => {
             let prompt = "reply code, if the other side shows one: ";
-            Some(Lines::start(prompt, issue.stdin_taken, &ctx.ui))
+            Some(Lines::start(prompt, meeting.stdin_taken, &ctx.ui))
         }
     };
     loop {

@@ -3,14 +3,13 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::ArgAction;
 
-use super::common::{self, Common, Reach, Switch, Via};
+use super::common::{Common, Reach, Switch};
 use super::failure::Failure;
 use super::input::{self, TokenSource};
-use super::meet;
+use super::meet::{self, MeetArgs, Meeting, Role};
 use super::transfer::Screen;
 use super::ui::Ctx;
 use crate::exit::Exit;
@@ -57,19 +56,8 @@ pub struct Args {
     #[arg(long, env = "KNOTHOLE_RENAME", value_parser = Switch, action = ArgAction::SetTrue)]
     rename: bool,
 
-    /// How long the invite of --invite stays good, 30d at most
-    #[arg(
-        long,
-        env = "KNOTHOLE_EXPIRES",
-        value_name = "DURATION",
-        default_value = "1h"
-    )]
-    #[arg(value_parser = common::expires)]
-    expires: Duration,
-
-    /// Exchange invite and reply as files in a folder that both sides see
-    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
-    via: Option<Via>,
+    #[command(flatten)]
+    meet: MeetArgs,
 
     #[command(flatten)]
     pub common: Common,
@@ -86,21 +74,8 @@ pub struct Request {
     pub yes: bool,
     /// What to do about files that exist.
     pub existing: Existing,
-    /// How long an invite of ours stays good.
-    pub expires: Duration,
-    /// How tokens travel, if not by hand.
-    pub via: Option<Via>,
     /// The network.
     pub reach: Reach,
-}
-
-/// Which side of an invite this is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Prints it.
-    Issuer,
-    /// Joins it; `None` to take it from `--via`, or to ask for it.
-    Joiner(Option<TokenSource>),
 }
 
 /// Where received data goes.
@@ -131,7 +106,7 @@ impl Args {
                     .hint("receive into a file, or leave out --json"),
             );
         }
-        if output == Output::Stdout && self.invite && self.via.is_none() {
+        if output == Output::Stdout && self.invite && !self.meet.has_way() {
             // The invite would be the first line of the data.
             return Err(Failure::usage(
                 "--invite does not go with -o -: stdout cannot carry both the invite and the data",
@@ -151,8 +126,6 @@ impl Args {
                 (_, true) => Existing::Rename,
                 _ => Existing::Refuse,
             },
-            expires: self.expires,
-            via: self.via.clone(),
             reach: self.common.reach()?,
         })
     }
@@ -170,28 +143,16 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         Output::Stdout => Ok(Destination::stdout()),
     };
     let destination = destination.map_err(|error| refused(&Refusal::Failed(error)))?;
-    let link = match &request.role {
-        Role::Issuer => {
-            let issue = meet::Issue {
-                reach: &request.reach,
-                expires: request.expires,
-                via: request.via.as_ref(),
-                qr: args.common.qr,
-                command: "knothole send FILE --to",
-                stdin_taken: false,
-            };
-            meet::issue(&issue, &ctx).await?
-        }
-        Role::Joiner(token) => {
-            let join = meet::Join {
-                reach: &request.reach,
-                token: token.as_ref(),
-                via: request.via.as_ref(),
-                stdout_taken: request.output == Output::Stdout,
-            };
-            meet::join(&join, &ctx).await?
-        }
+    let meeting = Meeting {
+        role: request.role,
+        args: &args.meet,
+        reach: request.reach,
+        qr: args.common.qr,
+        command: "knothole send FILE --to",
+        stdin_taken: false,
+        stdout_taken: request.output == Output::Stdout,
     };
+    let link = meet::meet(&meeting, &ctx).await?;
     ctx.ui.phase("waiting for the offer");
     let screen = RefCell::new(Screen::new(&ctx.ui, "receiving"));
     // A refusal of ours says more here than the word that the peer is told.

@@ -1,12 +1,11 @@
 //! `knothole send`: the arguments, their help, and what they mean together.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::common::{self, Common, Reach, Via};
+use super::common::{Common, Reach};
 use super::failure::Failure;
 use super::input::TokenSource;
-use super::meet;
+use super::meet::{self, MeetArgs, Meeting, Role};
 use super::transfer::Screen;
 use super::ui::Ctx;
 use crate::exit::Exit;
@@ -32,19 +31,8 @@ pub struct Args {
     #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN")]
     to: Option<TokenSource>,
 
-    /// How long the invite stays good, 30d at most
-    #[arg(
-        long,
-        env = "KNOTHOLE_EXPIRES",
-        value_name = "DURATION",
-        default_value = "1h"
-    )]
-    #[arg(value_parser = common::expires)]
-    expires: Duration,
-
-    /// Exchange invite and reply as files in a folder that both sides see
-    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
-    via: Option<Via>,
+    #[command(flatten)]
+    meet: MeetArgs,
 
     #[command(flatten)]
     pub common: Common,
@@ -55,12 +43,8 @@ pub struct Args {
 pub struct Request {
     /// What to send.
     pub what: What,
-    /// The invite to join; where there is none, this side issues one.
-    pub to: Option<TokenSource>,
-    /// How long an invite of ours stays good.
-    pub expires: Duration,
-    /// How tokens travel, if not by hand.
-    pub via: Option<Via>,
+    /// Which side of an invite this is.
+    pub role: Role,
     /// The network.
     pub reach: Reach,
 }
@@ -99,9 +83,10 @@ impl Args {
         }
         Ok(Request {
             what,
-            to: self.to.clone(),
-            expires: self.expires,
-            via: self.via.clone(),
+            role: match &self.to {
+                Some(token) => Role::Joiner(Some(token.clone())),
+                None => Role::Issuer,
+            },
             reach: self.common.reach()?,
         })
     }
@@ -118,28 +103,16 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         What::Stdin => vec![PathBuf::from("-")],
     };
     let sources = Source::open_all(&paths).map_err(file_failure)?;
-    let link = match &request.to {
-        None => {
-            let issue = meet::Issue {
-                reach: &request.reach,
-                expires: request.expires,
-                via: request.via.as_ref(),
-                qr: args.common.qr,
-                command: "knothole receive",
-                stdin_taken: request.what == What::Stdin,
-            };
-            meet::issue(&issue, &ctx).await?
-        }
-        Some(token) => {
-            let join = meet::Join {
-                reach: &request.reach,
-                token: Some(token),
-                via: request.via.as_ref(),
-                stdout_taken: false,
-            };
-            meet::join(&join, &ctx).await?
-        }
+    let meeting = Meeting {
+        role: request.role,
+        args: &args.meet,
+        reach: request.reach,
+        qr: args.common.qr,
+        command: "knothole receive",
+        stdin_taken: request.what == What::Stdin,
+        stdout_taken: false,
     };
+    let link = meet::meet(&meeting, &ctx).await?;
     ctx.ui.phase("waiting for the other side to accept");
     let mut screen = Screen::new(&ctx.ui, "sending");
     let names = sources

@@ -342,6 +342,8 @@ fn a_sender_that_is_killed_is_noticed_and_nothing_is_left() {
         to,
         sender,
         receiver,
+        // Open until the end: the end of the data must not get out before the sender dies.
+        stdin: _stdin,
         ..
     } = middle(&[], &["--timeout", "5s"]);
     drop(sender);

@@ -12,7 +12,10 @@ use knothole::proto::app::{
     CancelReason, Closing, DeclineReason, Digest, Local, Offer, Outcome, Receiver, Sender,
 };
 
-pub(crate) const LOCAL: Local<'static> = Local { version: "0.1.0" };
+pub(crate) const LOCAL: Local<'static> = Local {
+    version: "0.1.0",
+    verify: false,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {

@@ -62,7 +62,10 @@ where
 {
     let mut driver = Driver {
         link,
-        machine: Receiver::new(Local { version }),
+        machine: Receiver::new(Local {
+            version,
+            verify: false,
+        }),
         offer: None,
         jobs: None,
         done: None,

@@ -42,7 +42,13 @@ pub async fn send(
             size: source.size(),
         })
         .collect();
-    let machine = Sender::new(Local { version }, offers)?;
+    let machine = Sender::new(
+        Local {
+            version,
+            verify: false,
+        },
+        offers,
+    )?;
     let mut driver = Driver {
         link,
         machine,
@@ -195,6 +201,7 @@ impl Driver {
                             path: None,
                         });
                     }
+                    sender::Event::Compare => {}
                     sender::Event::Finished(_) => self.wanted = false,
                 },
                 sender::Output::Idle => return,

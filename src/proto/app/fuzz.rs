@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::hello::Local;
 use super::message::{CancelReason, DeclineReason, MAX_DATA, Offer};
-use super::transfer::{Outcome, Receiver, Sender, receiver, sender};
+use super::outcome::Outcome;
+use super::transfer::{Receiver, Sender, receiver, sender};
 
 #[derive(Clone)]
 enum Frame {
@@ -23,7 +24,10 @@ pub fn fuzz(data: &[u8]) {
             size: (n % 3 != 2).then_some(n as u64 % 5),
         })
         .collect();
-    let local = Local { version: "fuzz" };
+    let local = Local {
+        version: "fuzz",
+        verify: false,
+    };
     let mut sender = Sender::new(local, files).expect("the offer is within the limits");
     let mut receiver = Receiver::new(local);
     let (mut to_receiver, mut to_sender) = (VecDeque::new(), VecDeque::new());

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Fault, MAX_CONTROL, MAX_DATA, cut};
+use super::message::{Fault, MAX_CONTROL, MAX_DATA, cut, is_false};
 
 /// The protocol versions this program speaks.
 pub const VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };
@@ -36,15 +36,19 @@ pub const MAX_CAP_TEXT: usize = 64;
 pub struct Local<'a> {
     /// The version of this program, such as `0.1.0`; cut at 64 bytes.
     pub version: &'a str,
+    /// Whether the person wants the words of both screens compared before anything is sent.
+    pub verify: bool,
 }
 
-/// Which way the files go, seen from one side.
+/// What one side wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Offers files.
     Send,
     /// Takes files.
     Receive,
+    /// Joins its standard input and output to the other side's.
+    Pipe,
 }
 
 impl Role {
@@ -53,7 +57,22 @@ impl Role {
         match self {
             Self::Send => "send",
             Self::Receive => "receive",
+            Self::Pipe => "pipe",
         }
+    }
+
+    /// The role that goes with this one.
+    fn counterpart(self) -> Self {
+        match self {
+            Self::Send => Self::Receive,
+            Self::Receive => Self::Send,
+            Self::Pipe => Self::Pipe,
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        let all = [Self::Send, Self::Receive, Self::Pipe];
+        all.into_iter().find(|role| role.word() == word)
     }
 }
 
@@ -104,7 +123,7 @@ pub struct Hello {
     pub knothole: String,
     /// The protocol versions spoken.
     pub proto: VersionRange,
-    /// `send` or `receive`; a plain string so that a hello of a newer version can still be read.
+    /// `send`, `receive` or `pipe`; a plain string so that a hello of a newer version can still be read.
     #[serde(default)]
     pub role: String,
     /// The longest control message this side takes, in bytes.
@@ -116,6 +135,9 @@ pub struct Hello {
     /// Optional features; names not known are ignored.
     #[serde(default)]
     pub caps: Vec<String>,
+    /// Whether this side's person wants the words compared.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub verify: bool,
 }
 
 fn default_max_control() -> u64 {
@@ -136,6 +158,7 @@ impl Hello {
             max_control: default_max_control(),
             max_data: default_max_data(),
             caps: Vec::new(),
+            verify: local.verify,
         }
     }
 
@@ -159,10 +182,11 @@ impl Hello {
                 ours: VERSIONS,
             }));
         };
-        match (self.role.as_str(), role) {
-            ("send", Role::Receive) | ("receive", Role::Send) => {}
-            ("send" | "receive", _) => return Err(Refusal::Mismatch(Mismatch::SameRole(role))),
-            _ => return Err(bad("\"role\" must be \"send\" or \"receive\"")),
+        let Some(theirs) = Role::from_word(&self.role) else {
+            return Err(bad("\"role\" must be \"send\", \"receive\" or \"pipe\""));
+        };
+        if theirs != role.counterpart() {
+            return Err(Refusal::Mismatch(Mismatch::Roles { ours: role, theirs }));
         }
         let limit = |value: u64, least: usize, ours: usize| {
             let value = usize::try_from(value).unwrap_or(usize::MAX);
@@ -181,6 +205,7 @@ impl Hello {
             max_control,
             max_data,
             caps: self.caps,
+            verify: self.verify,
         })
     }
 }
@@ -198,6 +223,8 @@ pub struct Peer {
     pub max_data: usize,
     /// Its optional features; hostile text.
     pub caps: Vec<String>,
+    /// Whether its person wants the words compared.
+    pub verify: bool,
 }
 
 /// Why a hello leads nowhere.
@@ -221,8 +248,13 @@ pub enum Mismatch {
         /// What this side speaks.
         ours: VersionRange,
     },
-    /// Both sides play this role.
-    SameRole(Role),
+    /// What the two sides want does not go together.
+    Roles {
+        /// What this side wants.
+        ours: Role,
+        /// What the peer wants.
+        theirs: Role,
+    },
 }
 
 impl Mismatch {
@@ -232,7 +264,7 @@ impl Mismatch {
     pub fn update_here(&self) -> Option<bool> {
         match self {
             Self::Versions { theirs, ours, .. } => Some(theirs.min > ours.max),
-            Self::SameRole(_) => None,
+            Self::Roles { .. } => None,
         }
     }
 }
@@ -256,7 +288,15 @@ impl fmt::Display for Mismatch {
                      update {whose} side"
                 )
             }
-            Self::SameRole(role) => write!(f, "both sides want to {}", role.word()),
+            Self::Roles { ours, theirs } if ours == theirs => {
+                write!(f, "both sides want to {}", ours.word())
+            }
+            Self::Roles { ours, theirs } => write!(
+                f,
+                "this side wants to {}, the other to {}",
+                ours.word(),
+                theirs.word()
+            ),
         }
     }
 }
@@ -266,7 +306,11 @@ mod tests {
     use super::*;
 
     fn hello(role: Role) -> Hello {
-        Hello::new(Local { version: "0.1.0" }, role)
+        let local = Local {
+            version: "0.1.0",
+            verify: false,
+        };
+        Hello::new(local, role)
     }
 
     fn range(min: u32, max: u32) -> VersionRange {
@@ -320,6 +364,18 @@ mod tests {
             panic!()
         };
         assert_eq!(mismatch.to_string(), "both sides want to send");
+    }
+
+    #[test]
+    fn a_pipe_goes_with_a_pipe_only() {
+        assert!(hello(Role::Pipe).judge(Role::Pipe).is_ok());
+        let Err(Refusal::Mismatch(mismatch)) = hello(Role::Pipe).judge(Role::Receive) else {
+            panic!()
+        };
+        assert_eq!(
+            mismatch.to_string(),
+            "this side wants to receive, the other to pipe"
+        );
     }
 
     #[test]

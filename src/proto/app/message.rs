@@ -42,6 +42,8 @@ const MAX_QUOTE: usize = 160;
 pub enum Message {
     /// Opens the talk, both ways.
     Hello(Hello),
+    /// Says that the words agree, both ways.
+    Agree,
     /// Offers files; sender to receiver.
     Manifest(Manifest),
     /// Takes the offer; receiver to sender.
@@ -74,6 +76,7 @@ impl Message {
         let Envelope { t, opt } = read(text)?;
         let message = match t.as_ref() {
             "hello" => Self::Hello(read(text)?),
+            "agree" => Self::Agree,
             "manifest" => Self::Manifest(read::<Manifest>(text)?.checked()?),
             "accept" => Self::Accept,
             "decline" => Self::Decline(read(text)?),
@@ -101,6 +104,7 @@ impl Message {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hello(_) => "hello",
+            Self::Agree => "agree",
             Self::Manifest(_) => "manifest",
             Self::Accept => "accept",
             Self::Decline(_) => "decline",
@@ -155,7 +159,7 @@ pub struct Manifest {
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature serde calls"
 )]
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
 
@@ -338,8 +342,10 @@ words! {
         Changed = "changed",
         /// No common protocol version.
         Version = "version",
-        /// Both sides send, or both receive.
+        /// Both sides send, or both receive, or one of them pipes.
         Role = "role",
+        /// A person says that the words on the two screens differ.
+        Words = "words",
         /// The other side broke the protocol.
         Protocol = "protocol",
         /// Something else; see the text.
@@ -569,7 +575,13 @@ mod tests {
     fn messages_look_as_documented() {
         let digest = Digest([0xab; 32]);
         let hex = "ab".repeat(32);
-        let hello = Message::Hello(Hello::new(Local { version: "0.1.0" }, Role::Send));
+        let hello = Message::Hello(Hello::new(
+            Local {
+                version: "0.1.0",
+                verify: false,
+            },
+            Role::Send,
+        ));
         for (message, json) in [
             (
                 hello,

@@ -14,10 +14,12 @@
 //! order of transmission. Nothing happens inside `poll_output` but the handing over of outputs.
 //!
 //! Exactly one `Finished` event is ever given; it is the last event. Afterwards every call is
-//! harmless, and [`closing`](transfer::Sender::closing) says who closes the channel.
+//! harmless, and [`closing`](Sender::closing) says who closes the channel.
 
 pub mod hello;
 pub mod message;
+pub mod opening;
+pub mod outcome;
 pub mod transfer;
 
 mod fuzz;
@@ -26,6 +28,6 @@ pub use fuzz::fuzz;
 
 pub use hello::{Local, Mismatch, Peer, Role, VersionRange};
 pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer};
-pub use transfer::{
-    Closing, FileRef, Outcome, OutcomeKind, Problem, Receiver, Remedy, Sender, Side,
-};
+pub use opening::Opening;
+pub use outcome::{Closing, FileRef, Outcome, OutcomeKind, Problem, Remedy, Side};
+pub use transfer::{Receiver, Sender};

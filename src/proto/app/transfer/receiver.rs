@@ -1,6 +1,6 @@
 //! The side that takes files.
 //!
-//! States: `Hello` (waiting for the peer's) → `Manifest` (its parts are coming) → `Deciding` →
+//! States: `Opening` (see [`Opening`]) → `Manifest` (its parts are coming) → `Deciding` →
 //! `Receiving` → finished. No byte is taken before `accept`, none beyond a file's announced size,
 //! and no file is acknowledged before the I/O layer says that it is verified and in its place.
 
@@ -12,7 +12,8 @@ use super::super::message::{
     Ack, Cancel, CancelReason, Decline, DeclineReason, Digest, Fault, FileEnd, FileStart, MAX_DATA,
     MAX_FILES, MAX_TEXT, MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, total,
 };
-use super::{
+use super::super::opening::Opening;
+use super::super::outcome::{
     Closing, Ending, FileRef, Outcome, Problem, Side, cancelled_by_peer, farewell, refused,
 };
 
@@ -54,8 +55,11 @@ pub enum Output {
 /// What a caller may want to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The hellos fit; the offer comes next.
+    /// The hellos fit.
     Connected(Peer),
+    /// The person is to compare the words of both sides: answer with [`Receiver::agree`], or with
+    /// [`Receiver::cancel`] and [`CancelReason::Words`].
+    Compare,
     /// A file is verified, in its place, and acknowledged as far as the link still stands.
     FileDone {
         /// The file.
@@ -82,7 +86,7 @@ pub struct WriteTo {
 #[derive(Debug)]
 pub struct Receiver {
     state: State,
-    peer: Option<Peer>,
+    opening: Opening,
     /// The parts of the manifest so far.
     parts: Vec<Offer>,
     files: Arc<[Offer]>,
@@ -101,7 +105,7 @@ pub struct Receiver {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Hello,
+    Opening,
     Manifest,
     Deciding,
     Receiving,
@@ -126,10 +130,10 @@ struct Pending {
 impl Receiver {
     /// Builds the machine of a side that takes files; its hello is the first output.
     pub fn new(local: Local<'_>) -> Self {
-        let hello = Message::Hello(Hello::new(local, Role::Receive)).to_json();
+        let (opening, hello) = Opening::new(local, Role::Receive);
         Self {
-            state: State::Hello,
-            peer: None,
+            state: State::Opening,
+            opening,
             parts: Vec::new(),
             files: Arc::new([]),
             current: None,
@@ -139,7 +143,7 @@ impl Receiver {
             committed: 0,
             received_bytes: 0,
             link_up: true,
-            queue: VecDeque::from([Output::Control(hello)]),
+            queue: VecDeque::from([Output::Control(hello.to_json())]),
             ending: Ending::default(),
         }
     }
@@ -151,7 +155,7 @@ impl Receiver {
 
     /// Returns the peer, once its hello has come and fits.
     pub fn peer(&self) -> Option<&Peer> {
-        self.peer.as_ref()
+        self.opening.peer()
     }
 
     /// Returns the number of files the I/O layer has put in their place.
@@ -255,6 +259,16 @@ impl Receiver {
         }
     }
 
+    /// Tells that the person found the words of [`Event::Compare`] to agree.
+    pub fn agree(&mut self) {
+        if !self.ending.reached()
+            && let Some(agree) = self.opening.agree()
+        {
+            self.send(&agree);
+            self.list_next();
+        }
+    }
+
     /// Takes the offer. No effect unless one is waiting for a decision.
     pub fn accept(&mut self) {
         if self.deciding() {
@@ -323,8 +337,13 @@ impl Receiver {
                 self.finish(outcome, Closing::Now);
                 Ok(())
             }
-            (State::Hello, Message::Hello(hello)) => {
+            (State::Opening, Message::Hello(hello)) => {
                 self.greet(hello);
+                Ok(())
+            }
+            (State::Opening, Message::Agree) => {
+                self.opening.handle_agree()?;
+                self.list_next();
                 Ok(())
             }
             (State::Manifest, Message::Manifest(part)) => self.list(part),
@@ -337,7 +356,7 @@ impl Receiver {
             (state, message) => Err(Fault::Unexpected {
                 t: message.name(),
                 when: match (state, &message) {
-                    (State::Hello, _) => "before \"hello\"",
+                    (State::Opening, _) => self.opening.moment(),
                     (State::Manifest, _) => "before the end of the manifest",
                     (State::Deciding, _) => "before \"accept\"",
                     (State::Receiving, Message::Bye) => "before every file is acknowledged",
@@ -348,13 +367,23 @@ impl Receiver {
     }
 
     fn greet(&mut self, hello: Hello) {
-        match hello.judge(Role::Receive) {
+        match self.opening.handle_hello(hello) {
             Ok(peer) => {
-                self.state = State::Manifest;
-                self.peer = Some(peer.clone());
+                let peer = peer.clone();
                 self.event(Event::Connected(peer));
+                if self.opening.asks() {
+                    self.event(Event::Compare);
+                }
+                self.list_next();
             }
             Err(refusal) => self.break_off(refused(refusal)),
+        }
+    }
+
+    /// Takes the manifest from here on, once nothing stands in its way.
+    fn list_next(&mut self) {
+        if self.opening.is_done() {
+            self.state = State::Manifest;
         }
     }
 
@@ -411,7 +440,7 @@ impl Receiver {
     fn data(&mut self, len: usize) -> Result<WriteTo, Fault> {
         let Some(current) = &mut self.current else {
             let when = match self.state {
-                State::Hello => "before \"hello\"",
+                State::Opening => self.opening.moment(),
                 State::Manifest => "before the end of the manifest",
                 State::Deciding => "before \"accept\"",
                 State::Receiving => "outside a file",
@@ -558,7 +587,10 @@ impl Receiver {
 mod tests {
     use super::*;
 
-    const LOCAL: Local<'static> = Local { version: "0.1.0" };
+    const LOCAL: Local<'static> = Local {
+        version: "0.1.0",
+        verify: false,
+    };
 
     fn drain(receiver: &mut Receiver) -> Vec<Output> {
         std::iter::from_fn(|| Some(receiver.poll_output()).filter(|o| *o != Output::Idle)).collect()

@@ -1,6 +1,6 @@
 //! The side that offers files.
 //!
-//! States: `Hello` (waiting for the peer's) → `Deciding` (the manifest is out) → `Sending` →
+//! States: `Opening` (see [`Opening`]) → `Deciding` (the manifest is out) → `Sending` →
 //! finished. Files go out back to back; acknowledgements come in file order behind them, at most
 //! [`MAX_UNACKED`] files late. Success is told only when the last one has come.
 
@@ -12,7 +12,8 @@ use super::super::message::{
     Ack, CancelReason, Digest, Fault, FileEnd, FileStart, MAX_DATA, MAX_FILES, MAX_NAME, MAX_TEXT,
     MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, total,
 };
-use super::{
+use super::super::opening::Opening;
+use super::super::outcome::{
     Closing, Ending, FileRef, Outcome, Problem, Side, cancelled_by_peer, farewell, refused,
 };
 
@@ -39,8 +40,11 @@ pub enum Output {
 /// What a caller may want to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The hellos fit; the offer is on its way.
+    /// The hellos fit.
     Connected(Peer),
+    /// The person is to compare the words of both sides: answer with [`Sender::agree`], or with
+    /// [`Sender::cancel`] and [`CancelReason::Words`].
+    Compare,
     /// The receiver takes the offer.
     Accepted,
     /// All bytes of a file are on their way.
@@ -106,7 +110,7 @@ pub struct Sender {
     files: Vec<Offer>,
     total: Option<u64>,
     state: State,
-    peer: Option<Peer>,
+    opening: Opening,
     max_data: usize,
     current: Option<Current>,
     /// The next file to start.
@@ -120,7 +124,7 @@ pub struct Sender {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Hello,
+    Opening,
     Deciding,
     Sending,
 }
@@ -162,19 +166,19 @@ impl Sender {
             }));
         }
         let total = total(&files).map_err(|_| OfferError::TotalTooLarge)?;
-        let hello = Message::Hello(Hello::new(local, Role::Send)).to_json();
+        let (opening, hello) = Opening::new(local, Role::Send);
         Ok(Self {
             files,
             total,
-            state: State::Hello,
-            peer: None,
+            state: State::Opening,
+            opening,
             max_data: MAX_DATA,
             current: None,
             next: 0,
             unacked: VecDeque::new(),
             acked: 0,
             sent_bytes: 0,
-            queue: VecDeque::from([Output::Control(hello)]),
+            queue: VecDeque::from([Output::Control(hello.to_json())]),
             ending: Ending::default(),
         })
     }
@@ -191,7 +195,7 @@ impl Sender {
 
     /// Returns the peer, once its hello has come and fits.
     pub fn peer(&self) -> Option<&Peer> {
-        self.peer.as_ref()
+        self.opening.peer()
     }
 
     /// Returns the number of files the receiver has acknowledged; always the first ones.
@@ -309,6 +313,16 @@ impl Sender {
         self.ending.link_closed();
     }
 
+    /// Tells that the person found the words of [`Event::Compare`] to agree.
+    pub fn agree(&mut self) {
+        if !self.ending.reached()
+            && let Some(agree) = self.opening.agree()
+        {
+            self.send(&agree);
+            self.offer();
+        }
+    }
+
     /// Breaks the transfer off and tells the peer. No effect once it has ended.
     pub fn cancel(&mut self, reason: CancelReason, text: &str) {
         if !self.ending.reached() {
@@ -349,8 +363,13 @@ impl Sender {
                 self.finish(outcome, Closing::Now);
                 Ok(())
             }
-            (State::Hello, Message::Hello(hello)) => {
+            (State::Opening, Message::Hello(hello)) => {
                 self.greet(hello);
+                Ok(())
+            }
+            (State::Opening, Message::Agree) => {
+                self.opening.handle_agree()?;
+                self.offer();
                 Ok(())
             }
             (State::Deciding, Message::Accept) => {
@@ -375,7 +394,7 @@ impl Sender {
             (state, message) => Err(Fault::Unexpected {
                 t: message.name(),
                 when: match state {
-                    State::Hello => "before \"hello\"",
+                    State::Opening => self.opening.moment(),
                     State::Deciding => "before \"accept\"",
                     State::Sending => "while files are sent",
                 },
@@ -384,17 +403,28 @@ impl Sender {
     }
 
     fn greet(&mut self, hello: Hello) {
-        match hello.judge(Role::Send) {
+        match self.opening.handle_hello(hello) {
             Ok(peer) => {
-                self.state = State::Deciding;
-                self.max_data = peer.max_data;
-                for part in Manifest::split(&self.files, self.total, peer.max_control) {
-                    self.send(&Message::Manifest(part));
+                let peer = peer.clone();
+                self.event(Event::Connected(peer));
+                if self.opening.asks() {
+                    self.event(Event::Compare);
                 }
-                self.event(Event::Connected(peer.clone()));
-                self.peer = Some(peer);
+                self.offer();
             }
             Err(refusal) => self.break_off(refused(refusal)),
+        }
+    }
+
+    /// Sends the manifest, once nothing stands in its way.
+    fn offer(&mut self) {
+        if let (true, Some(peer)) = (self.opening.is_done(), self.opening.peer()) {
+            let parts = Manifest::split(&self.files, self.total, peer.max_control);
+            self.state = State::Deciding;
+            self.max_data = peer.max_data;
+            for part in parts {
+                self.send(&Message::Manifest(part));
+            }
         }
     }
 
@@ -487,7 +517,10 @@ mod tests {
     use super::super::super::message::DeclineReason;
     use super::*;
 
-    const LOCAL: Local<'static> = Local { version: "0.1.0" };
+    const LOCAL: Local<'static> = Local {
+        version: "0.1.0",
+        verify: false,
+    };
 
     fn offer(name: &str, size: Option<u64>) -> Offer {
         Offer {
