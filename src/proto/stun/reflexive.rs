@@ -8,10 +8,10 @@
 //! [`crate::proto`] for the drain rule.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{BINDING_REQUEST, MAGIC_COOKIE, bare_message};
+use super::{BINDING_REQUEST, Class, Message, TransactionId, bare_message};
 
 /// First retransmission interval. RFC 8489 §6.2.1 suggests 500 ms; the invite should be on the
 /// screen sooner than that after one lost datagram, and one more small datagram harms nobody.
@@ -22,10 +22,6 @@ const MAX_REQUESTS: u32 = 6;
 const REFRESH: Duration = Duration::from_secs(12);
 /// A server that fell silent is asked again this much later.
 const REVIVE: Duration = Duration::from_mins(1);
-const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
-const BINDING_ERROR: [u8; 2] = [0x01, 0x11];
-const XOR_MAPPED_ADDRESS: u16 = 0x0020;
-const MAPPED_ADDRESS: u16 = 0x0001;
 /// Header only: type, length 0, cookie, transaction id.
 pub type Request = [u8; 20];
 
@@ -169,19 +165,18 @@ impl Reflexive {
         let State::Asking { sent, .. } = self.servers[index].state else {
             return;
         };
-        if datagram.len() < 20
-            || datagram[4..8] != MAGIC_COOKIE
-            || datagram[8..20] != self.servers[index].id
-        {
+        let Ok(answer) = Message::read(datagram) else {
+            return;
+        };
+        if answer.id != TransactionId::new(self.servers[index].id) {
             return;
         }
-        if datagram[..2] == BINDING_ERROR {
-            return self.fail(now, index, Failure::Refused);
-        }
-        if datagram[..2] != BINDING_SUCCESS {
-            return;
-        }
-        let Some(mapped) = mapped_address(datagram) else {
+        let mapped = match answer.class {
+            Class::Success => answer.mapped_address(),
+            Class::Error => None,
+            Class::Request | Class::Indication => return,
+        };
+        let Some(mapped) = mapped else {
             return self.fail(now, index, Failure::Refused);
         };
         let was_keeper = self.keeper() == Some(index);
@@ -297,47 +292,10 @@ impl Reflexive {
     }
 }
 
-/// Reads XOR-MAPPED-ADDRESS (RFC 8489 §14.2), or MAPPED-ADDRESS of an old server (§14.1), from a
-/// STUN message. `None` for anything malformed.
+/// The address that a STUN message tells. `None` for anything malformed.
 #[must_use]
 pub fn mapped_address(message: &[u8]) -> Option<SocketAddr> {
-    let id: [u8; 12] = message.get(8..20)?.try_into().ok()?;
-    let length = usize::from(u16::from_be_bytes([*message.get(2)?, *message.get(3)?]));
-    let mut rest = message.get(20..20 + length)?;
-    let mut plain = None;
-    while rest.len() >= 4 {
-        let kind = u16::from_be_bytes([rest[0], rest[1]]);
-        let size = usize::from(u16::from_be_bytes([rest[2], rest[3]]));
-        let value = rest.get(4..4 + size)?;
-        match kind {
-            XOR_MAPPED_ADDRESS => return address(value, Some(id)),
-            MAPPED_ADDRESS => plain = address(value, None),
-            _ => {}
-        }
-        rest = rest.get(4 + size.next_multiple_of(4)..).unwrap_or_default();
-    }
-    plain
-}
-
-fn address(value: &[u8], xor: Option<[u8; 12]>) -> Option<SocketAddr> {
-    let mut key = [0; 16];
-    if let Some(id) = xor {
-        key[..4].copy_from_slice(&MAGIC_COOKIE);
-        key[4..].copy_from_slice(&id);
-    }
-    let port = u16::from_be_bytes([value.get(2)? ^ key[0], value.get(3)? ^ key[1]]);
-    let ip: IpAddr = match (value.get(1)?, value.len()) {
-        (1, 8) => {
-            let octets: [u8; 4] = std::array::from_fn(|i| value[4 + i] ^ key[i]);
-            Ipv4Addr::from(octets).into()
-        }
-        (2, 20) => {
-            let octets: [u8; 16] = std::array::from_fn(|i| value[4 + i] ^ key[i]);
-            Ipv6Addr::from(octets).into()
-        }
-        _ => return None,
-    };
-    (port != 0 && !ip.is_unspecified()).then_some(SocketAddr::new(ip, port))
+    Message::read(message).ok()?.mapped_address()
 }
 
 #[cfg(test)]

@@ -1,37 +1,26 @@
 //! Answers Binding requests (RFC 8489 §6.3.1.1) with the address they came from: the whole of a
 //! STUN server that knows nothing else.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::{BINDING_REQUEST, MAGIC_COOKIE};
+use super::{Builder, Class, Message};
 
 /// The answer to `datagram`; `None` for anything but a Binding request.
 #[must_use]
 pub fn respond(datagram: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
-    let header = datagram.get(..20)?;
-    if header[..2] != BINDING_REQUEST || header[4..8] != MAGIC_COOKIE {
-        return None;
-    }
-    let (family, octets) = match from.ip() {
-        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (2, ip.octets().to_vec()),
-    };
-    // XOR-MAPPED-ADDRESS (§14.2): the port under the cookie, the address under cookie and id.
-    let key = &header[4..20];
-    let port = from.port().to_be_bytes();
-    let mut value = vec![0, family, port[0] ^ key[0], port[1] ^ key[1]];
-    value.extend(octets.iter().zip(key).map(|(octet, mask)| octet ^ mask));
-    let size = u8::try_from(value.len()).ok()?;
-    let mut answer = vec![0x01, 0x01, 0, size + 4];
-    answer.extend_from_slice(key);
-    answer.extend([0x00, 0x20, 0, size]);
-    answer.extend(value);
-    Some(answer)
+    let request = Message::read(datagram).ok()?;
+    let answers = request.class == Class::Request && !request.id.is_classic();
+    answers.then(|| {
+        Builder::new(Class::Success, request.id)
+            .xor_mapped_address(from)
+            .finish()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::stun::message::MAGIC_COOKIE;
     use crate::proto::stun::reflexive::mapped_address;
 
     #[test]
