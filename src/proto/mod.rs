@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod link;
+pub mod nat;
 pub mod sdp;
 pub mod stun;
 pub mod token;

@@ -6,6 +6,8 @@
 
 mod crash;
 mod document;
+mod internet;
 mod liar;
 mod mishap;
+mod nat;
 mod world;

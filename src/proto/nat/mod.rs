@@ -1,0 +1,9 @@
+//! What a NAT does to packets (RFC 4787, RFC 5780): pure machines that probe, and judgement.
+
+pub mod discover;
+mod verdict;
+mod words;
+
+pub use discover::{Discovery, Output, SocketId, Target};
+pub use verdict::{Evidence, Ports, Report, Seen};
+pub use words::{Classic, Filtering, Mapping, Udp, outlook};

@@ -1,0 +1,402 @@
+//! A small internet under a virtual clock: one host behind a NAT in the words of RFC 4787, links
+//! that delay and lose, and STUN servers, honest ones and others.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use knothole::proto::nat::{Discovery, Filtering, Mapping, Output, Report, SocketId, Target};
+use knothole::proto::stun::limit::Limiter;
+use knothole::proto::stun::server::{Answer, Places, Server, Transport};
+use knothole::proto::stun::{Builder, Class, Message};
+
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 10));
+pub const OUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+
+/// How a NAT numbers outer ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortRule {
+    Preserve,
+    Sequential,
+    Random,
+}
+
+/// What the router does.
+#[derive(Clone, Copy, Debug)]
+pub struct Nat {
+    /// [`Mapping::None`]: a firewall.
+    pub mapping: Mapping,
+    pub filtering: Filtering,
+    pub hairpins: bool,
+    pub ports: PortRule,
+    pub lifetime: Duration,
+}
+
+#[derive(Debug)]
+struct Binding {
+    inner: SocketAddr,
+    /// What of the destination it is for.
+    key: (Option<IpAddr>, Option<u16>),
+    outer: SocketAddr,
+    sent_to: Vec<SocketAddr>,
+    used: Instant,
+}
+
+#[derive(Debug)]
+struct Router {
+    nat: Nat,
+    bindings: Vec<Binding>,
+    next_port: u16,
+    dice: Dice,
+}
+
+impl Router {
+    /// Lets a packet out and says whom it now comes from.
+    fn out(&mut self, now: Instant, inner: SocketAddr, to: SocketAddr) -> SocketAddr {
+        let lifetime = self.nat.lifetime;
+        self.bindings.retain(|one| now < one.used + lifetime);
+        let key = match self.nat.mapping {
+            Mapping::AddressDependent => (Some(to.ip()), None),
+            Mapping::AddressAndPortDependent => (Some(to.ip()), Some(to.port())),
+            _ => (None, None),
+        };
+        let known = self
+            .bindings
+            .iter()
+            .position(|one| one.inner == inner && one.key == key);
+        let at = known.unwrap_or_else(|| {
+            let outer = self.number(inner);
+            self.bindings.push(Binding {
+                inner,
+                key,
+                outer,
+                sent_to: vec![],
+                used: now,
+            });
+            self.bindings.len() - 1
+        });
+        let binding = &mut self.bindings[at];
+        binding.used = now;
+        if !binding.sent_to.contains(&to) {
+            binding.sent_to.push(to);
+        }
+        binding.outer
+    }
+
+    /// Who gets a packet to an outer address, if anybody.
+    fn inward(&mut self, now: Instant, outer: SocketAddr, from: SocketAddr) -> Option<SocketAddr> {
+        let (filtering, lifetime) = (self.nat.filtering, self.nat.lifetime);
+        let mut known = self.bindings.iter_mut();
+        let binding = known.find(|one| one.outer == outer && now < one.used + lifetime)?;
+        let passes = match filtering {
+            Filtering::AddressDependent => binding.sent_to.iter().any(|to| to.ip() == from.ip()),
+            Filtering::AddressAndPortDependent => binding.sent_to.contains(&from),
+            _ => true,
+        };
+        passes.then_some(binding.inner)
+    }
+
+    fn number(&mut self, inner: SocketAddr) -> SocketAddr {
+        if self.nat.mapping == Mapping::None {
+            return inner;
+        }
+        let taken = |port| self.bindings.iter().any(|one| one.outer.port() == port);
+        let mut port = match self.nat.ports {
+            PortRule::Preserve => inner.port(),
+            PortRule::Sequential => {
+                self.next_port += 1;
+                self.next_port
+            }
+            PortRule::Random => 20_000 + u16::try_from(self.dice.below(30_000)).unwrap(),
+        };
+        while taken(port) {
+            port = port.wrapping_add(1).max(1024);
+        }
+        SocketAddr::new(OUTER, port)
+    }
+
+    /// Whether the packet is for the router's own outer address.
+    fn is_own(&self, to: SocketAddr) -> bool {
+        match self.nat.mapping {
+            Mapping::None => to.ip() == host_ip(self.nat),
+            _ => to.ip() == OUTER,
+        }
+    }
+}
+
+fn host_ip(nat: Nat) -> IpAddr {
+    if nat.mapping == Mapping::None {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10))
+    } else {
+        HOST
+    }
+}
+
+/// How a server deviates from what it should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// RFC 5780 with four sockets.
+    Full,
+    /// One address.
+    Plain,
+    /// Tells a wrong address.
+    Lying,
+    /// Never answers.
+    Silent,
+    /// Names its own IP as the other address.
+    OwnIp,
+    /// Answers CHANGE-REQUEST from where it was asked.
+    WrongSocket,
+    /// Ignores CHANGE-REQUEST without a word.
+    IgnoresChange,
+    /// Names another address, from which nothing ever comes.
+    DeadOther,
+}
+
+struct Host {
+    kind: Kind,
+    places: Places,
+    server: Server,
+}
+
+/// Everything between the host and the servers.
+pub struct Internet {
+    pub delay: Duration,
+    /// Share of packets lost, each way.
+    pub loss: f64,
+    pub seed: u64,
+}
+
+/// Deterministic chance.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    pub fn happens(&mut self, share: f64) -> bool {
+        (self.below(1_000_000) as f64) < share * 1e6
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Packet {
+    at: Instant,
+    number: u64,
+    place: Place,
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// On its way to a server, or to nobody.
+    Outside,
+    /// At the router's outer side.
+    Router,
+    /// Past the filter, for the host.
+    Inside,
+}
+
+/// What a whole run showed, and how long it took by the virtual clock.
+pub struct Ran {
+    pub report: Report,
+    pub took: Duration,
+    pub packets: u64,
+}
+
+impl Internet {
+    /// Runs a discovery behind `nat` against these servers, to its end.
+    pub fn discover(&self, nat: Nat, kinds: &[Kind]) -> Ran {
+        let start = Instant::now();
+        let mut dice = Dice::new(self.seed);
+        let mut hosts: Vec<Host> = kinds
+            .iter()
+            .enumerate()
+            .map(|(index, kind)| host(index, *kind))
+            .collect();
+        let targets = hosts
+            .iter()
+            .enumerate()
+            .map(|(index, host)| Target {
+                name: format!("server-{index}"),
+                addr: host.places.primary,
+            })
+            .collect();
+        let mut router = Router {
+            nat,
+            bindings: vec![],
+            next_port: 40_000,
+            dice: Dice::new(self.seed ^ 0xabcd),
+        };
+        let mut wire: BinaryHeap<Reverse<Packet>> = BinaryHeap::new();
+        let mut sockets: HashMap<SocketAddr, SocketId> = HashMap::new();
+        let mut locals: Vec<SocketAddr> = vec![];
+        let mut number = 0;
+        let mut now = start;
+        let mut machine = Discovery::new(now, [7; 32], targets);
+        for step in 0.. {
+            assert!(step < 200_000, "it never ends");
+            let idle = match machine.poll_output() {
+                Output::Open(id) => {
+                    let port = 50_000 + u16::try_from(dice.below(9_000)).unwrap();
+                    let local = SocketAddr::new(host_ip(nat), port);
+                    sockets.insert(local, id);
+                    locals.push(local);
+                    machine.handle_opened(now, id, local);
+                    continue;
+                }
+                Output::Transmit { socket, to, bytes } => {
+                    let inner = locals[socket];
+                    let from = router.out(now, inner, to);
+                    number += 1;
+                    let place = if router.is_own(to) {
+                        Place::Router
+                    } else {
+                        Place::Outside
+                    };
+                    let hairpin = place == Place::Router;
+                    // On the LAN nothing is lost; what hairpins never leaves it.
+                    if hairpin && !nat.hairpins && nat.mapping != Mapping::None {
+                        continue;
+                    }
+                    if !hairpin && dice.happens(self.loss) {
+                        continue;
+                    }
+                    let delay = if hairpin {
+                        Duration::from_micros(100)
+                    } else {
+                        self.delay
+                    };
+                    wire.push(Reverse(Packet {
+                        at: now + delay,
+                        number,
+                        place,
+                        from,
+                        to,
+                        bytes,
+                    }));
+                    continue;
+                }
+                Output::Done => break,
+                Output::Idle(until) => until,
+            };
+            match wire.peek() {
+                Some(Reverse(packet)) if packet.at <= idle => {
+                    let Reverse(packet) = wire.pop().unwrap();
+                    now = packet.at.max(now);
+                    match packet.place {
+                        Place::Outside => {
+                            for answer in hosts
+                                .iter_mut()
+                                .filter_map(|host| host.answer(now, &packet))
+                            {
+                                if dice.happens(self.loss) {
+                                    continue;
+                                }
+                                number += 1;
+                                wire.push(Reverse(Packet {
+                                    at: now + self.delay,
+                                    number,
+                                    place: Place::Router,
+                                    from: answer.from,
+                                    to: answer.to,
+                                    bytes: answer.bytes,
+                                }));
+                            }
+                        }
+                        Place::Router => {
+                            if let Some(inner) = router.inward(now, packet.to, packet.from) {
+                                wire.push(Reverse(Packet {
+                                    at: now,
+                                    place: Place::Inside,
+                                    to: inner,
+                                    ..packet
+                                }));
+                            }
+                        }
+                        Place::Inside => {
+                            let socket = sockets[&packet.to];
+                            machine.handle_datagram(now, socket, packet.from, &packet.bytes);
+                        }
+                    }
+                }
+                _ => {
+                    now = idle.max(now);
+                    machine.handle_timeout(now);
+                }
+            }
+        }
+        Ran {
+            report: machine.report(),
+            took: now - start,
+            packets: number,
+        }
+    }
+}
+
+fn host(index: usize, kind: Kind) -> Host {
+    let index = u8::try_from(index).unwrap();
+    let primary = SocketAddr::from(([198, 51, 100, 10 + 2 * index], 3478));
+    let other = SocketAddr::from(([198, 51, 100, 11 + 2 * index], 3479));
+    let places = Places {
+        primary,
+        other: (kind != Kind::Plain).then_some(other),
+    };
+    Host {
+        kind,
+        places,
+        server: Server::new(vec![places], Limiter::new(1000, 1000, [index; 32])),
+    }
+}
+
+impl Host {
+    fn answer(&mut self, now: Instant, packet: &Packet) -> Option<Answer> {
+        let at = packet.to;
+        if !self.places.sockets().contains(&at) || self.kind == Kind::Silent {
+            return None;
+        }
+        let away = |addr: SocketAddr| addr.ip() != self.places.primary.ip();
+        if self.kind == Kind::DeadOther && away(at) {
+            return None;
+        }
+        let request = Message::read(&packet.bytes).ok()?;
+        let changes = request.attribute(3).is_some();
+        if self.kind == Kind::IgnoresChange && changes {
+            return None;
+        }
+        let mut answer =
+            self.server
+                .handle_request(now, Transport::Udp, at, packet.from, &packet.bytes)?;
+        match self.kind {
+            Kind::WrongSocket if changes => answer.from = at,
+            Kind::DeadOther if away(answer.from) || answer.from.port() != at.port() => return None,
+            Kind::Lying => {
+                let wrong = SocketAddr::from(([203, 0, 113, 99], 1234));
+                answer.bytes = Builder::new(Class::Success, request.id)
+                    .xor_mapped_address(wrong)
+                    .finish();
+            }
+            Kind::OwnIp => {
+                let own = SocketAddr::new(at.ip(), 3479);
+                answer.bytes = Builder::new(Class::Success, request.id)
+                    .xor_mapped_address(packet.from)
+                    .address(0x802C, own)
+                    .finish();
+            }
+            _ => {}
+        }
+        Some(answer)
+    }
+}

@@ -1,0 +1,233 @@
+//! NAT discovery in the simulated internet, against what RFC 4787's words mean.
+
+use std::time::Duration;
+
+use knothole::proto::nat::{Filtering, Mapping};
+
+use crate::internet::{Internet, Kind, Nat, OUTER, PortRule, Ran};
+
+const MAPPINGS: [Mapping; 4] = [
+    Mapping::None,
+    Mapping::EndpointIndependent,
+    Mapping::AddressDependent,
+    Mapping::AddressAndPortDependent,
+];
+const FILTERS: [Filtering; 3] = [
+    Filtering::EndpointIndependent,
+    Filtering::AddressDependent,
+    Filtering::AddressAndPortDependent,
+];
+const PORTS: [PortRule; 3] = [PortRule::Preserve, PortRule::Sequential, PortRule::Random];
+
+fn every_nat() -> impl Iterator<Item = Nat> {
+    let each = MAPPINGS.into_iter().flat_map(|mapping| {
+        FILTERS.into_iter().flat_map(move |filtering| {
+            PORTS.into_iter().flat_map(move |ports| {
+                [false, true].into_iter().map(move |hairpins| Nat {
+                    mapping,
+                    filtering,
+                    hairpins,
+                    ports,
+                    lifetime: Duration::from_mins(2),
+                })
+            })
+        })
+    });
+    // Without translation there are no ports to number and nothing to hairpin.
+    each.filter(|nat| {
+        nat.mapping != Mapping::None || (nat.ports == PortRule::Preserve && !nat.hairpins)
+    })
+}
+
+fn run(nat: Nat, loss: f64, seed: u64, kinds: &[Kind]) -> Ran {
+    let internet = Internet {
+        delay: Duration::from_millis(15),
+        loss,
+        seed,
+    };
+    internet.discover(nat, kinds)
+}
+
+/// The oracle, from the RFC and not from the code: two sockets that have sent to each other's
+/// outer address meet if the router turns packets around, and the one that is asked lets the other
+/// in. With a mapping a destination, the outer address that a server saw is open to that server
+/// only, unless it is open to all.
+fn should_hairpin(nat: Nat) -> Option<bool> {
+    let open = nat.mapping == Mapping::EndpointIndependent
+        || nat.filtering == Filtering::EndpointIndependent;
+    (nat.mapping != Mapping::None).then_some(nat.hairpins && open)
+}
+
+#[test]
+fn every_nat_is_recognised_on_a_clean_link() {
+    for (seed, nat) in (1..).zip(every_nat()) {
+        let ran = run(nat, 0.0, seed, &[Kind::Full]);
+        let report = &ran.report;
+        let found = (report.mapping, report.filtering, report.hairpinning);
+        let expected = (nat.mapping, nat.filtering, should_hairpin(nat));
+        assert_eq!(found, expected, "{nat:?}\n{report:#?}");
+        assert!(ran.took < Duration::from_secs(3), "{:?} {nat:?}", ran.took);
+        assert!(ran.packets < 200, "{} packets", ran.packets);
+        if nat.mapping == Mapping::None {
+            assert_eq!(report.public, report.local);
+        } else {
+            assert_eq!(report.outer_ips, [OUTER]);
+            let preserved = nat.ports == PortRule::Preserve;
+            if !nat.mapping.depends() {
+                assert_eq!(report.ports.preserved, Some(preserved), "{nat:?}");
+            }
+        }
+        assert_eq!(report.rewritten, Some(false));
+        assert_eq!(report.fragments, Some(true));
+    }
+}
+
+#[test]
+fn loss_never_makes_a_wrong_verdict() {
+    for (loss, unknowns) in [(0.1, 0.02), (0.3, 0.6)] {
+        let (mut runs, mut unknown) = (0, 0);
+        for nat in every_nat() {
+            for seed in 1..=25 {
+                let report = run(nat, loss, seed, &[Kind::Full]).report;
+                runs += 1;
+                let mut missed = false;
+                if report.mapping == Mapping::Unknown {
+                    missed = true;
+                } else {
+                    assert_eq!(report.mapping, nat.mapping, "{nat:?} {seed} {report:#?}");
+                }
+                if report.filtering == Filtering::Unknown {
+                    missed = true;
+                } else {
+                    assert_eq!(
+                        report.filtering, nat.filtering,
+                        "{nat:?} {seed} {report:#?}"
+                    );
+                }
+                if let Some(answer) = report.hairpinning {
+                    assert_eq!(
+                        Some(answer),
+                        should_hairpin(nat),
+                        "{nat:?} {seed} {report:#?}"
+                    );
+                }
+                unknown += u32::from(missed);
+            }
+        }
+        println!("loss {loss}: {runs} runs, {unknown} unknown");
+        assert!(
+            f64::from(unknown) <= f64::from(runs) * unknowns,
+            "{unknown} of {runs} at {loss}"
+        );
+    }
+}
+
+fn usual(filtering: Filtering) -> Nat {
+    Nat {
+        mapping: Mapping::EndpointIndependent,
+        filtering,
+        hairpins: false,
+        ports: PortRule::Preserve,
+        lifetime: Duration::from_mins(2),
+    }
+}
+
+#[test]
+fn a_server_that_cannot_test_the_filter_leads_to_unknown_and_never_to_a_verdict() {
+    for kind in [
+        Kind::Plain,
+        Kind::OwnIp,
+        Kind::WrongSocket,
+        Kind::IgnoresChange,
+        Kind::DeadOther,
+    ] {
+        for filtering in FILTERS {
+            let report = run(usual(filtering), 0.0, 1, &[kind]).report;
+            assert_eq!(report.filtering, Filtering::Unknown, "{kind:?} {report:#?}");
+            let reason = report.reasons.iter().find(|(what, _)| *what == "filtering");
+            assert!(reason.is_some_and(|(_, why)| !why.is_empty()), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_good_server_makes_up_for_a_bad_one() {
+    for kind in [
+        Kind::WrongSocket,
+        Kind::IgnoresChange,
+        Kind::DeadOther,
+        Kind::Silent,
+        Kind::Lying,
+        Kind::OwnIp,
+    ] {
+        for filtering in FILTERS {
+            let report = run(usual(filtering), 0.0, 1, &[kind, Kind::Full, Kind::Plain]).report;
+            let found = (report.mapping, report.filtering);
+            assert_eq!(
+                found,
+                (Mapping::EndpointIndependent, filtering),
+                "{kind:?} {report:#?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_server_that_lies_is_outvoted_and_named() {
+    let kinds = [Kind::Plain, Kind::Lying, Kind::Plain];
+    let report = run(usual(Filtering::AddressAndPortDependent), 0.0, 1, &kinds).report;
+    assert_eq!(report.mapping, Mapping::EndpointIndependent);
+    assert_eq!(report.public.unwrap().ip(), OUTER);
+    let dissent: Vec<bool> = report
+        .servers
+        .iter()
+        .map(|server| server.dissents)
+        .collect();
+    assert_eq!(dissent, [false, true, false]);
+}
+
+#[test]
+fn two_plain_servers_tell_an_independent_mapping_and_no_more_than_that() {
+    let kinds = [Kind::Plain, Kind::Plain];
+    let report = run(usual(Filtering::AddressDependent), 0.0, 1, &kinds).report;
+    assert_eq!(report.mapping, Mapping::EndpointIndependent);
+    let symmetric = Nat {
+        mapping: Mapping::AddressAndPortDependent,
+        ..usual(Filtering::AddressAndPortDependent)
+    };
+    let report = run(symmetric, 0.0, 1, &kinds).report;
+    assert_eq!((report.mapping, report.depends), (Mapping::Unknown, None));
+    let report = run(symmetric, 0.0, 1, &[Kind::Plain; 3]).report;
+    assert_eq!(
+        (report.mapping, report.depends),
+        (Mapping::Unknown, Some(true))
+    );
+}
+
+#[test]
+fn one_plain_server_is_not_enough_to_compare() {
+    let report = run(usual(Filtering::AddressDependent), 0.0, 1, &[Kind::Plain]).report;
+    assert_eq!(report.mapping, Mapping::Unknown);
+    assert_eq!(report.public.unwrap().ip(), OUTER);
+}
+
+#[test]
+fn servers_that_are_all_silent_are_given_up_within_five_seconds() {
+    let nat = usual(Filtering::AddressDependent);
+    let ran = run(nat, 0.0, 1, &[Kind::Silent, Kind::Silent]);
+    assert!(!ran.report.answered);
+    assert!(ran.took < Duration::from_secs(5), "{:?}", ran.took);
+}
+
+#[test]
+fn sequential_ports_are_noticed() {
+    let nat = Nat {
+        ports: PortRule::Sequential,
+        ..usual(Filtering::AddressDependent)
+    };
+    let report = run(nat, 0.0, 1, &[Kind::Full]).report;
+    assert_eq!(
+        (report.ports.preserved, report.ports.step),
+        (Some(false), Some(1))
+    );
+}
