@@ -7,4 +7,5 @@
 
 pub mod files;
 pub mod peer;
+pub mod probe;
 pub mod transfer;

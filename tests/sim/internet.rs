@@ -6,7 +6,9 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use knothole::proto::nat::{Discovery, Filtering, Mapping, Output, Report, SocketId, Target};
+use knothole::proto::nat::{
+    Discovery, Filtering, Lifetime, Machine, Mapping, Output, Report, SocketId, Span, Target,
+};
 use knothole::proto::stun::limit::Limiter;
 use knothole::proto::stun::server::{Answer, Places, Server, Transport};
 use knothole::proto::stun::{Builder, Class, Message};
@@ -219,20 +221,47 @@ pub struct Ran {
 impl Internet {
     /// Runs a discovery behind `nat` against these servers, to its end.
     pub fn discover(&self, nat: Nat, kinds: &[Kind]) -> Ran {
+        let targets = (0..kinds.len()).map(|index| Target {
+            name: format!("server-{index}"),
+            addr: host(index, kinds[index]).places.primary,
+        });
         let start = Instant::now();
+        let mut machine = Discovery::new(start, [7; 32], targets.collect());
+        let (took, packets) = self.run(start, nat, kinds, &mut machine);
+        let report = machine.report();
+        Ran {
+            report,
+            took,
+            packets,
+        }
+    }
+
+    /// Searches the lifetime of a mapping with the first of these servers, to its end.
+    pub fn lifetime(&self, nat: Nat, kind: Kind, most: Duration) -> (Lifetime, Duration) {
+        let start = Instant::now();
+        let server = host(0, kind).places.primary;
+        let known = Span {
+            lived: Duration::ZERO,
+            gone: None,
+        };
+        let resolution = Duration::from_secs(2);
+        let mut machine = Lifetime::new(start, [7; 32], server, known, most, resolution);
+        let (took, _) = self.run(start, nat, &[kind], &mut machine);
+        (machine, took)
+    }
+
+    fn run(
+        &self,
+        start: Instant,
+        nat: Nat,
+        kinds: &[Kind],
+        machine: &mut impl Machine,
+    ) -> (Duration, u64) {
         let mut dice = Dice::new(self.seed);
         let mut hosts: Vec<Host> = kinds
             .iter()
             .enumerate()
             .map(|(index, kind)| host(index, *kind))
-            .collect();
-        let targets = hosts
-            .iter()
-            .enumerate()
-            .map(|(index, host)| Target {
-                name: format!("server-{index}"),
-                addr: host.places.primary,
-            })
             .collect();
         let mut router = Router {
             nat,
@@ -245,13 +274,17 @@ impl Internet {
         let mut locals: Vec<SocketAddr> = vec![];
         let mut number = 0;
         let mut now = start;
-        let mut machine = Discovery::new(now, [7; 32], targets);
         for step in 0.. {
             assert!(step < 200_000, "it never ends");
             let idle = match machine.poll_output() {
                 Output::Open(id) => {
-                    let port = 50_000 + u16::try_from(dice.below(9_000)).unwrap();
-                    let local = SocketAddr::new(host_ip(nat), port);
+                    let local = loop {
+                        let port = 50_000 + u16::try_from(dice.below(9_000)).unwrap();
+                        let local = SocketAddr::new(host_ip(nat), port);
+                        if !locals.contains(&local) {
+                            break local;
+                        }
+                    };
                     sockets.insert(local, id);
                     locals.push(local);
                     machine.handle_opened(now, id, local);
@@ -338,11 +371,7 @@ impl Internet {
                 }
             }
         }
-        Ran {
-            report: machine.report(),
-            took: now - start,
-            packets: number,
-        }
+        (now - start, number)
     }
 }
 

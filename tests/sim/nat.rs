@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use knothole::proto::nat::lifetime::Trouble;
 use knothole::proto::nat::{Filtering, Mapping};
 
 use crate::internet::{Internet, Kind, Nat, OUTER, PortRule, Ran};
@@ -230,4 +231,72 @@ fn sequential_ports_are_noticed() {
         (report.ports.preserved, report.ports.step),
         (Some(false), Some(1))
     );
+}
+
+#[test]
+fn a_lifetime_is_found_whatever_it_is_and_however_the_nat_maps() {
+    let second = Duration::from_secs(1);
+    for lifetime in [12, 30, 65, 120, 181, 300, 599, 2400, 3600] {
+        for mapping in MAPPINGS {
+            let nat = Nat {
+                mapping,
+                lifetime: second * lifetime,
+                ..usual(Filtering::AddressAndPortDependent)
+            };
+            for loss in [0.0, 0.1] {
+                let internet = Internet {
+                    delay: Duration::from_millis(15),
+                    loss,
+                    seed: u64::from(lifetime),
+                };
+                let (machine, took) = internet.lifetime(nat, Kind::Full, 5000 * second);
+                assert_eq!(machine.trouble(), None, "{nat:?}");
+                let known = machine.known();
+                let gone = known.gone.unwrap();
+                // A question may come a few seconds late, when earlier ones are lost.
+                assert!(
+                    known.lived <= nat.lifetime + 3 * second,
+                    "{known:?} {nat:?}"
+                );
+                assert!(gone + 3 * second >= nat.lifetime, "{known:?} {nat:?}");
+                assert!(gone <= known.lived + 2 * second, "{known:?} {nat:?}");
+                assert!(took < nat.lifetime * 6 + 60 * second, "{took:?} {nat:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mapping_that_never_ends_is_said_to_have_lived_as_long_as_it_was_watched() {
+    let nat = Nat {
+        lifetime: Duration::from_hours(100),
+        ..usual(Filtering::AddressAndPortDependent)
+    };
+    let internet = Internet {
+        delay: Duration::from_millis(15),
+        loss: 0.0,
+        seed: 1,
+    };
+    let most = Duration::from_hours(1);
+    let (machine, took) = internet.lifetime(nat, Kind::Full, most);
+    assert_eq!((machine.known().lived, machine.known().gone), (most, None));
+    assert!(took < most + Duration::from_mins(1));
+}
+
+#[test]
+fn a_server_that_cannot_help_with_the_lifetime_is_noticed_at_once() {
+    let internet = Internet {
+        delay: Duration::from_millis(15),
+        loss: 0.0,
+        seed: 1,
+    };
+    let nat = usual(Filtering::AddressAndPortDependent);
+    for (kind, trouble) in [
+        (Kind::Silent, Trouble::Silent),
+        (Kind::Lying, Trouble::NoResponsePort),
+    ] {
+        let (machine, took) = internet.lifetime(nat, kind, Duration::from_hours(1));
+        assert_eq!(machine.trouble(), Some(trouble), "{kind:?}");
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
 }

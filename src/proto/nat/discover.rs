@@ -39,6 +39,8 @@ const SILENCE: f64 = 1e-6;
 const MIN_TRIES: usize = 5;
 /// Tries of one probe, at most.
 const MAX_TRIES: usize = 40;
+/// However long the round trip is, a test ends after this.
+const LONGEST_TEST: Duration = Duration::from_secs(6);
 /// The padding of the fragment test: over any Ethernet frame (RFC 5780 §7.6).
 const PADDING: usize = 1500;
 /// Servers with another address that are tried in turn, when one proves useless.
@@ -59,7 +61,7 @@ pub type SocketId = usize;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Bind a socket of its own on a port of the system's choice, then call
-    /// [`Discovery::handle_opened`].
+    /// [`Machine::handle_opened`] or [`Machine::handle_not_opened`].
     Open(SocketId),
     /// Send this datagram.
     Transmit {
@@ -69,8 +71,24 @@ pub enum Output {
     },
     /// Nothing until a datagram comes or this instant.
     Idle(Instant),
-    /// It is over: see [`Discovery::report`].
+    /// It is over.
     Done,
+}
+
+/// A machine that probes through sockets; drain [`Machine::poll_output`] after every call.
+pub trait Machine {
+    /// A socket is open at this local address: the one that packets to a server would leave from.
+    fn handle_opened(&mut self, now: Instant, socket: SocketId, local: SocketAddr);
+    /// A socket could not be opened: what needs it stays unknown.
+    fn handle_not_opened(&mut self, now: Instant, socket: SocketId);
+    /// The system refused to send a datagram of this socket to this address.
+    fn handle_send_error(&mut self, now: Instant, socket: SocketId, to: SocketAddr);
+    /// A datagram came in. What is not an answer to an open try changes nothing.
+    fn handle_datagram(&mut self, now: Instant, socket: SocketId, from: SocketAddr, bytes: &[u8]);
+    /// The instant of [`Output::Idle`] has come.
+    fn handle_timeout(&mut self, now: Instant);
+    /// Hands over the next output.
+    fn poll_output(&mut self) -> Output;
 }
 
 /// What one probe is for.
@@ -201,6 +219,8 @@ pub struct Discovery {
     pub(super) targets: Vec<Target>,
     /// The local address of each socket, once it is open.
     pub(super) sockets: Vec<Option<SocketAddr>>,
+    /// Sockets that the system refused.
+    refused: BTreeSet<SocketId>,
     pub(super) probes: Vec<Probe>,
     /// Which try of which probe an id belongs to.
     ids: HashMap<TransactionId, (usize, usize)>,
@@ -222,6 +242,7 @@ impl Discovery {
             done: targets.is_empty(),
             targets,
             sockets: vec![],
+            refused: BTreeSet::new(),
             probes: vec![],
             ids: HashMap::new(),
             suites: vec![],
@@ -230,109 +251,6 @@ impl Discovery {
         };
         machine.open();
         machine
-    }
-
-    /// A socket is open at this local address: the one that packets to a server would leave from.
-    pub fn handle_opened(&mut self, now: Instant, socket: SocketId, local: SocketAddr) {
-        let Some(slot) = self.sockets.get_mut(socket).filter(|slot| slot.is_none()) else {
-            return;
-        };
-        *slot = Some(local);
-        if socket == MAIN {
-            for index in 0..self.targets.len() {
-                let to = self.targets[index].addr;
-                self.start(now, Test::First(index), None, MAIN, to, to, Ask::Plain);
-            }
-        } else {
-            self.use_fresh_socket(now, socket);
-        }
-        self.advance(now);
-    }
-
-    /// A socket could not be opened: what needs it stays unknown.
-    pub fn handle_not_opened(&mut self, now: Instant, socket: SocketId) {
-        if socket == MAIN {
-            self.done = true;
-        }
-        self.advance(now);
-    }
-
-    /// The system refused to send a datagram of this socket to this address.
-    pub fn handle_send_error(&mut self, now: Instant, socket: SocketId, to: SocketAddr) {
-        for probe in &mut self.probes {
-            if probe.socket == socket && probe.to == to && probe.outcome.is_none() {
-                probe.settle(Outcome::Unsendable);
-            }
-        }
-        self.advance(now);
-    }
-
-    /// A datagram came in. What is not an answer to an open try changes nothing.
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        socket: SocketId,
-        from: SocketAddr,
-        bytes: &[u8],
-    ) {
-        if let Ok(message) = Message::read(bytes)
-            && let Some((probe, which)) = self.ids.get(&message.id).copied()
-        {
-            let (probe, which) = (&mut self.probes[probe], which);
-            match (message.class, probe.test) {
-                // A request of ours that came back: at any socket but the one it left from.
-                (Class::Request, Test::Hairpin) if socket != probe.socket => {
-                    let rtt = now.saturating_duration_since(probe.tries[which].at);
-                    probe.settle(Outcome::Answered(Answer {
-                        from,
-                        mapped: None,
-                        plain: None,
-                        other: None,
-                        rtt,
-                        software: None,
-                    }));
-                }
-                (Class::Success, test) if socket == probe.socket && test != Test::Hairpin => {
-                    probe.take_answer(now, which, from, message);
-                    if probe.suite.is_none() {
-                        self.first_answer.get_or_insert(now);
-                    }
-                }
-                (Class::Error, test) if socket == probe.socket && test != Test::Hairpin => {
-                    let code = message.error_code().map_or(0, |(code, _)| code);
-                    if from == probe.to && probe.outcome.is_none() {
-                        probe.settle(Outcome::Refused(code));
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.advance(now);
-    }
-
-    /// The instant of [`Output::Idle`] has come.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.advance(now);
-    }
-
-    /// Hands over the next output.
-    pub fn poll_output(&mut self) -> Output {
-        if let Some(output) = self.queue.pop_front() {
-            return output;
-        }
-        if self.done {
-            return Output::Done;
-        }
-        let due = self.probes.iter().filter_map(|probe| self.due(probe)).min();
-        let choice = self.first_answer.map(|at| at + CHOICE);
-        let bound = self.first_answer.map(|at| at + STRAGGLERS);
-        let unchosen = self.suites.is_empty();
-        let at = [due, choice.filter(|_| unchosen), bound]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > self.now)
-            .min();
-        Output::Idle(at.unwrap_or_else(|| self.now + INTERVAL))
     }
 
     /// What was found out so far; whole once [`Output::Done`] has come.
@@ -396,7 +314,12 @@ impl Discovery {
                 .powi(i32::try_from(settled).unwrap_or(0));
             if settled >= MIN_TRIES && explained <= SILENCE {
                 self.probes[index].settle(Outcome::Silent);
-            } else if settled >= MAX_TRIES {
+            } else if settled >= MAX_TRIES
+                || probe
+                    .tries
+                    .first()
+                    .is_some_and(|one| now >= one.at + LONGEST_TEST)
+            {
                 self.probes[index].settle(Outcome::Lossy);
             }
         }
@@ -603,7 +526,9 @@ impl Discovery {
     /// Whether every test of a suite has its result.
     fn is_settled(&self, suite: usize) -> bool {
         let opened = self.suites[suite].sockets;
-        opened.iter().all(|socket| self.sockets[*socket].is_some())
+        let settled =
+            |socket: &SocketId| self.sockets[*socket].is_some() || self.refused.contains(socket);
+        opened.iter().all(settled)
             && self
                 .probes
                 .iter()
@@ -718,6 +643,98 @@ impl Discovery {
                     && probe.outcome.is_none()
                     && matches!(probe.test, Test::Filtering(_) | Test::Hairpin)
             })
+    }
+}
+
+impl Machine for Discovery {
+    fn handle_opened(&mut self, now: Instant, socket: SocketId, local: SocketAddr) {
+        let Some(slot) = self.sockets.get_mut(socket).filter(|slot| slot.is_none()) else {
+            return;
+        };
+        *slot = Some(local);
+        if socket == MAIN {
+            for index in 0..self.targets.len() {
+                let to = self.targets[index].addr;
+                self.start(now, Test::First(index), None, MAIN, to, to, Ask::Plain);
+            }
+        } else {
+            self.use_fresh_socket(now, socket);
+        }
+        self.advance(now);
+    }
+
+    fn handle_not_opened(&mut self, now: Instant, socket: SocketId) {
+        self.refused.insert(socket);
+        self.done |= socket == MAIN;
+        self.advance(now);
+    }
+
+    fn handle_send_error(&mut self, now: Instant, socket: SocketId, to: SocketAddr) {
+        for probe in &mut self.probes {
+            if probe.socket == socket && probe.to == to && probe.outcome.is_none() {
+                probe.settle(Outcome::Unsendable);
+            }
+        }
+        self.advance(now);
+    }
+
+    fn handle_datagram(&mut self, now: Instant, socket: SocketId, from: SocketAddr, bytes: &[u8]) {
+        if let Ok(message) = Message::read(bytes)
+            && let Some((probe, which)) = self.ids.get(&message.id).copied()
+        {
+            let (probe, which) = (&mut self.probes[probe], which);
+            match (message.class, probe.test) {
+                // A request of ours that came back: at any socket but the one it left from.
+                (Class::Request, Test::Hairpin) if socket != probe.socket => {
+                    let rtt = now.saturating_duration_since(probe.tries[which].at);
+                    probe.settle(Outcome::Answered(Answer {
+                        from,
+                        mapped: None,
+                        plain: None,
+                        other: None,
+                        rtt,
+                        software: None,
+                    }));
+                }
+                (Class::Success, test) if socket == probe.socket && test != Test::Hairpin => {
+                    probe.take_answer(now, which, from, message);
+                    if probe.suite.is_none() {
+                        self.first_answer.get_or_insert(now);
+                    }
+                }
+                (Class::Error, test) if socket == probe.socket && test != Test::Hairpin => {
+                    let code = message.error_code().map_or(0, |(code, _)| code);
+                    if from == probe.to && probe.outcome.is_none() {
+                        probe.settle(Outcome::Refused(code));
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.advance(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+    }
+
+    fn poll_output(&mut self) -> Output {
+        if let Some(output) = self.queue.pop_front() {
+            return output;
+        }
+        if self.done {
+            return Output::Done;
+        }
+        let due = self.probes.iter().filter_map(|probe| self.due(probe)).min();
+        let choice = self.first_answer.map(|at| at + CHOICE);
+        let bound = self.first_answer.map(|at| at + STRAGGLERS);
+        let unchosen = self.suites.is_empty();
+        let at = [due, choice.filter(|_| unchosen), bound]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > self.now)
+            .min();
+        Output::Idle(at.unwrap_or_else(|| self.now + INTERVAL))
     }
 }
 
