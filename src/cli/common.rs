@@ -70,10 +70,10 @@ impl ScreenArgs {
     }
 }
 
-/// The network and the screen of a command that talks to a peer.
+/// Which servers are asked, and from where.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Network")]
-pub struct Common {
+pub struct NetArgs {
     /// STUN servers to learn the public address from; '' for none
     ///
     /// A server is stun:host, stun:host:port, host:port or [IPv6]:port. Repeat the option or put
@@ -81,7 +81,47 @@ pub struct Common {
     /// (stun.l.google.com:19302, stun.cloudflare.com, stun.nextcloud.com, global.stun.twilio.com).
     #[arg(long, env = "KNOTHOLE_STUN", value_name = "URL", action = ArgAction::Append)]
     #[arg(default_value = DEFAULT_STUN, hide_default_value = true)]
-    stun: Vec<StunList>,
+    pub stun: Vec<StunList>,
+
+    /// Use IPv4 only
+    #[arg(short = '4', long, env = "KNOTHOLE_IPV4", value_parser = Switch, action = ArgAction::SetTrue)]
+    #[arg(conflicts_with = "ipv6")]
+    pub ipv4: bool,
+
+    /// Use IPv6 only
+    #[arg(short = '6', long, env = "KNOTHOLE_IPV6", value_parser = Switch, action = ArgAction::SetTrue)]
+    pub ipv6: bool,
+
+    /// Use this local address, and this port if one is given
+    #[arg(long, env = "KNOTHOLE_BIND", value_name = "IP[:PORT]")]
+    pub bind: Option<Bind>,
+}
+
+impl NetArgs {
+    /// Checks the options against one another.
+    ///
+    /// # Errors
+    /// They contradict one another.
+    pub fn check(&self) -> Result<(), Failure> {
+        if let Some(bind) = self.bind
+            && ((self.ipv4 && bind.0.is_ipv6()) || (self.ipv6 && bind.0.is_ipv4()))
+        {
+            let flag = if self.ipv4 { "-4" } else { "-6" };
+            return Err(Failure::usage(format!(
+                "{flag} does not go with --bind {}",
+                bind.0.ip()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The network and the screen of a command that talks to a peer.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Network")]
+pub struct Common {
+    #[command(flatten)]
+    net: NetArgs,
 
     /// TURN server to relay through when there is no direct path
     ///
@@ -97,19 +137,6 @@ pub struct Common {
     /// Password for the TURN server; better given in the environment
     #[arg(long, env = "KNOTHOLE_TURN_PASS", value_name = "PASSWORD")]
     turn_pass: Option<Secret>,
-
-    /// Use IPv4 only
-    #[arg(short = '4', long, env = "KNOTHOLE_IPV4", value_parser = Switch, action = ArgAction::SetTrue)]
-    #[arg(conflicts_with = "ipv6")]
-    ipv4: bool,
-
-    /// Use IPv6 only
-    #[arg(short = '6', long, env = "KNOTHOLE_IPV6", value_parser = Switch, action = ArgAction::SetTrue)]
-    ipv6: bool,
-
-    /// Use this local address, and this port if one is given
-    #[arg(long, env = "KNOTHOLE_BIND", value_name = "IP[:PORT]")]
-    bind: Option<Bind>,
 
     /// How long to wait for a path to the peer, and for a peer that has gone silent
     ///
@@ -159,15 +186,7 @@ impl Common {
     /// # Errors
     /// They contradict one another.
     pub fn reach(&self) -> Result<Reach, Failure> {
-        if let Some(bind) = self.bind
-            && ((self.ipv4 && bind.0.is_ipv6()) || (self.ipv6 && bind.0.is_ipv4()))
-        {
-            let flag = if self.ipv4 { "-4" } else { "-6" };
-            return Err(Failure::usage(format!(
-                "{flag} does not go with --bind {}",
-                bind.0.ip()
-            )));
-        }
+        self.net.check()?;
         let turn = self.turn.clone().map(|server| peer::TurnServer {
             server: server.0,
             username: self.turn_user.clone().unwrap_or_default(),
@@ -180,15 +199,16 @@ impl Common {
         Ok(Reach {
             network: Network {
                 stun: self
+                    .net
                     .stun
                     .iter()
                     .flat_map(|list| list.0.clone())
                     .map(|server| server.0)
                     .collect(),
                 turn,
-                ipv4: !self.ipv6,
-                ipv6: !self.ipv4,
-                bind: self.bind.map(|bind| bind.0),
+                ipv4: !self.net.ipv6,
+                ipv6: !self.net.ipv4,
+                bind: self.net.bind.map(|bind| bind.0),
                 patience: self.timeout.unwrap_or(PATIENCE),
             },
             bound: self.timeout,
