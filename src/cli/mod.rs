@@ -14,6 +14,7 @@ pub mod failure;
 pub mod input;
 pub mod man;
 mod meet;
+pub mod nat;
 pub mod progress;
 pub mod qr;
 pub mod receive;
@@ -64,6 +65,7 @@ enum Command {
     Send(send::Args),
     #[command(visible_aliases = ["recv", "rx"])]
     Receive(receive::Args),
+    Nat(nat::Args),
     Token(token::Args),
     Selftest(selftest::Args),
     Completions(completions::Args),
@@ -105,6 +107,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Receive(args) => {
             drive(args.common.screen.options(), |ctx| receive::run(args, ctx))
         }
+        Command::Nat(args) => drive(args.screen.options(), |ctx| nat::run(args, ctx)),
         Command::Token(args) => drive(args.screen.options(), |ctx| token::run(args, ctx)),
         Command::Selftest(args) => drive(args.screen.options(), |ctx| selftest::run(args, ctx)),
         Command::Completions(args) => print(|ui| completions::run(&args, ui)),

@@ -3,5 +3,6 @@
 
 pub mod human;
 pub mod model;
+pub mod nat;
 pub mod qr;
 pub mod sanitize;

@@ -1,10 +1,12 @@
 //! What `--json` prints: types of their own, so that a change of the program's insides does not
 //! change what scripts read. One value is one line, and every line carries `"schema": 1`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::proto::nat::{Classic, Filtering, Mapping, Udp};
 
 /// The version of everything in this file. Raised when a reader of the old form would break.
 pub const SCHEMA: u64 = 1;
@@ -207,6 +209,99 @@ pub struct SelftestStep {
     pub detail: String,
     /// How long it took, in milliseconds.
     pub ms: f64,
+}
+
+/// What `nat --json` prints. A fact that was not established is `null` or `unknown`, and its reason
+/// is in `evidence`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatReport {
+    /// Always `nat`.
+    pub command: String,
+    /// The local address that the servers were asked from.
+    pub local: Option<SocketAddr>,
+    /// The address that they see.
+    pub public: Option<SocketAddr>,
+    pub udp: Udp,
+    pub mapping: Mapping,
+    /// Whether the mapping depends on the destination, where at least that is known.
+    pub mapping_depends: Option<bool>,
+    pub filtering: Filtering,
+    /// The name of RFC 3489.
+    pub classic: Classic,
+    pub hairpinning: Option<bool>,
+    pub port_preservation: Option<bool>,
+    /// Whether even ports stay even and odd ones odd.
+    pub port_parity: Option<bool>,
+    /// The constant step between the ports of new mappings.
+    pub port_step: Option<i32>,
+    /// The longest idle time that a mapping was seen to live through.
+    pub binding_lifetime_s: Option<f64>,
+    /// The shortest idle time after which one was gone.
+    pub binding_gone_s: Option<f64>,
+    /// Whether datagrams in fragments get through both ways.
+    pub fragments: Option<bool>,
+    /// Whether something rewrites addresses inside packets.
+    pub rewritten: Option<bool>,
+    /// Whether there is another NAT behind the gateway.
+    pub double_nat: Option<bool>,
+    /// Every public address that was seen.
+    pub public_ips: Vec<IpAddr>,
+    pub servers: Vec<NatServer>,
+    pub evidence: Vec<NatEvidence>,
+    /// The same over IPv6, when IPv4 was tested too.
+    pub ipv6: Option<NatOther>,
+    /// What it means for connections, in words.
+    pub outlook: String,
+}
+
+/// The other address family in a [`NatReport`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatOther {
+    pub local: Option<SocketAddr>,
+    pub public: Option<SocketAddr>,
+    pub udp: Udp,
+    pub mapping: Mapping,
+    pub filtering: Filtering,
+}
+
+/// One server of a [`NatReport`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatServer {
+    pub url: String,
+    /// Which address of it was asked.
+    pub addr: Option<SocketAddr>,
+    /// What it sees.
+    pub mapped: Option<SocketAddr>,
+    pub rtt_ms: Option<f64>,
+    /// Whether it can be used for behaviour discovery.
+    pub rfc5780: bool,
+    /// Its own word for itself.
+    pub software: Option<String>,
+    /// Whether most others see another address.
+    pub dissents: bool,
+    /// Why it is of no use.
+    pub error: Option<String>,
+}
+
+/// One probe of a [`NatReport`], or the reason why something is not known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatEvidence {
+    pub test: String,
+    /// The local address it left from.
+    pub local: Option<SocketAddr>,
+    pub to: Option<SocketAddr>,
+    /// Where the answer had to come from, if not from `to`.
+    pub expected: Option<SocketAddr>,
+    /// Where the answer came from.
+    pub from: Option<SocketAddr>,
+    pub mapped: Option<SocketAddr>,
+    /// How often it was sent.
+    pub tries: u64,
+    pub result: String,
 }
 
 /// Renders a value as one line of JSON, without the line end.

@@ -19,6 +19,7 @@
 
 mod cases;
 mod daemon;
+mod nat;
 mod net;
 mod proc;
 mod selfcheck;

@@ -49,8 +49,16 @@ pub enum Nat {
     PortRestricted,
     /// [`Nat::PortRestricted`] with ports of its own: a mapping that was lost comes back another.
     Renumbering,
+    /// [`Nat::FullCone`], but only addresses that were sent to may answer.
+    Restricted,
+    /// [`Nat::FullCone`] that turns packets to its own outer address around.
+    Hairpin,
     /// A new mapping for each destination; only that destination may answer.
     Symmetric,
+    /// [`Nat::Symmetric`] with outer ports that follow one another.
+    Sequential,
+    /// A new mapping for each destination address; only that address and port may answer.
+    AddressSymmetric,
     /// [`Nat::PortRestricted`] for TCP; UDP is dropped.
     UdpBlocked,
 }
@@ -423,7 +431,7 @@ impl Part {
             ns,
             sysctls,
             ip: plan.at_router(),
-            nft: rules(plan.site.nat),
+            nft: rules(plan),
         }
     }
 
@@ -565,7 +573,8 @@ impl Plan {
 }
 
 /// The rules of a router, each kind as verified with RFC 5780 probes.
-fn rules(nat: Nat) -> String {
+fn rules(plan: &Plan) -> String {
+    let (nat, external) = (plan.site.nat, plan.external());
     let lifetime = BINDING_LIFETIME.as_secs();
     let translation = match nat {
         Nat::Open => return String::new(),
@@ -592,23 +601,75 @@ fn rules(nat: Nat) -> String {
              }
            }"
         .into(),
-        // A chain just after source NAT sees the outer port in the packet and the inner address
-        // in conntrack, and writes the map by which strangers are let in.
-        Nat::FullCone => format!(
+        Nat::Sequential => {
+            let ports: Vec<String> = (0..256).map(|n| format!("{n} : {}", 40_000 + n)).collect();
+            format!(
+                "table ip nat {{
+                   chain post {{ type nat hook postrouting priority srcnat;
+                     oifname wan meta l4proto udp snat ip to {external} : numgen inc mod 256 map {{ {} }}
+                     oifname wan masquerade
+                   }}
+                 }}",
+                ports.join(", ")
+            )
+        }
+        // What the map does not know yet gets a port at random: else the kernel would take the
+        // one that the source has already.
+        Nat::AddressSymmetric => format!(
             "table ip nat {{
-               map in {{ type inet_service : ipv4_addr . inet_service; flags dynamic,timeout; timeout {lifetime}s; size 65535; }}
-               chain pre {{ type nat hook prerouting priority dstnat;
-                 iifname wan meta l4proto udp dnat ip to udp dport map @in
-               }}
+               map out {{ type ipv4_addr . inet_service . ipv4_addr : inet_service; flags dynamic,timeout; timeout {lifetime}s; size 65535; }}
                chain post {{ type nat hook postrouting priority srcnat;
-                 oifname wan masquerade
+                 oifname wan meta l4proto udp snat ip to {external} : ip saddr . udp sport . ip daddr map @out
+                 oifname wan masquerade random,fully-random
                }}
                chain track {{ type filter hook postrouting priority srcnat + 10;
-                 oifname wan meta l4proto udp ct direction original update @in {{ udp sport : ct original ip saddr . ct original proto-src }}
-                 oifname wan meta l4proto udp ct direction reply update @in {{ udp sport : ct reply ip saddr . ct reply proto-src }}
+                 oifname wan meta l4proto udp ct direction original update @out {{ ct original ip saddr . ct original proto-src . ip daddr : udp sport }}
                }}
              }}"
         ),
+        // A chain just after source NAT sees the outer port in the packet and the inner address
+        // in conntrack, and writes the map by which strangers are let in.
+        Nat::FullCone | Nat::Restricted | Nat::Hairpin => {
+            let (set, strangers, note) = match nat {
+                Nat::Restricted => (
+                    format!("set flt {{ type inet_service . ipv4_addr; flags dynamic,timeout; timeout {lifetime}s; size 65535; }}"),
+                    "iifname wan udp dport . ip saddr @flt dnat ip to udp dport map @in",
+                    "oifname wan meta l4proto udp update @flt { udp sport . ip daddr }",
+                ),
+                _ => (
+                    String::new(),
+                    "iifname wan meta l4proto udp dnat ip to udp dport map @in",
+                    "",
+                ),
+            };
+            let (turn, back) = if nat == Nat::Hairpin {
+                (
+                    format!("iifname lan ip daddr {external} meta l4proto udp dnat ip to udp dport map @in"),
+                    format!("iifname lan oifname lan ct status dnat snat ip to {external}"),
+                )
+            } else {
+                (String::new(), String::new())
+            };
+            format!(
+                "table ip nat {{
+                   map in {{ type inet_service : ipv4_addr . inet_service; flags dynamic,timeout; timeout {lifetime}s; size 65535; }}
+                   {set}
+                   chain pre {{ type nat hook prerouting priority dstnat;
+                     {strangers}
+                     {turn}
+                   }}
+                   chain post {{ type nat hook postrouting priority srcnat;
+                     {back}
+                     oifname wan masquerade
+                   }}
+                   chain track {{ type filter hook postrouting priority srcnat + 10;
+                     oifname wan meta l4proto udp ct direction original update @in {{ udp sport : ct original ip saddr . ct original proto-src }}
+                     oifname wan meta l4proto udp ct direction reply update @in {{ udp sport : ct reply ip saddr . ct reply proto-src }}
+                     {note}
+                   }}
+                 }}"
+            )
+        }
     };
     let blocked = if nat == Nat::UdpBlocked {
         "meta l4proto udp drop"

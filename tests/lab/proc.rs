@@ -211,6 +211,12 @@ impl Peer {
         })
     }
 
+    /// Waits for the one object that a diagnosis prints.
+    pub fn object(&self) -> Result<Value> {
+        let line = self.stdout_line(0)?;
+        serde_json::from_str(&line.text).with_context(|| line.text)
+    }
+
     /// Waits for the path that was chosen.
     pub fn route(&self) -> Result<Route> {
         let event = self.event("path")?;

@@ -709,7 +709,8 @@ async fn read(port: Port, incoming: mpsc::Sender<Incoming>) {
     }
 }
 
-async fn resolve(server: &Server) -> anyhow::Result<Vec<SocketAddr>> {
+/// Looks up the addresses of a server, within the bound of gathering.
+pub async fn resolve(server: &Server) -> anyhow::Result<Vec<SocketAddr>> {
     if let Ok(ip) = server.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, server.port)]);
     }

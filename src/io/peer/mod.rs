@@ -16,7 +16,7 @@ mod socket;
 mod watch;
 
 pub use connection::window;
-pub use endpoint::{Endpoint, Network, Notice, Server, TurnServer};
+pub use endpoint::{Endpoint, Network, Notice, Server, TurnServer, resolve};
 pub use issuer::{Issuer, Waiting, unix_now};
 pub use joiner::Joiner;
 pub use link::{Link, LinkError, Message, Path, PathKind};

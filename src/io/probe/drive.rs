@@ -37,6 +37,19 @@ struct Datagram {
 /// # Errors
 /// When not even the first socket can be opened; that of the system.
 pub async fn run(machine: &mut impl Machine, toward: SocketAddr, local: Local) -> io::Result<()> {
+    run_watched(machine, toward, local, &mut |_| {}).await
+}
+
+/// The same, and lets `watch` look at the machine whenever something may have changed.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_watched<M: Machine>(
+    machine: &mut M,
+    toward: SocketAddr,
+    local: Local,
+    watch: &mut dyn FnMut(&M),
+) -> io::Result<()> {
     let mut sockets: Vec<Option<Arc<UdpSocket>>> = vec![];
     let mut readers = JoinSet::new();
     let (tx, mut rx) = mpsc::channel(MAX_WAITING);
@@ -69,6 +82,7 @@ pub async fn run(machine: &mut impl Machine, toward: SocketAddr, local: Local) -
                 }
             }
             Output::Idle(until) => {
+                watch(machine);
                 tokio::select! {
                     Some(datagram) = rx.recv() => {
                         let Datagram { socket, from, bytes } = datagram;

@@ -37,6 +37,28 @@ pub struct Report {
     pub reasons: Vec<(&'static str, String)>,
 }
 
+impl Default for Report {
+    /// The report of who has asked nobody.
+    fn default() -> Self {
+        Self {
+            local: None,
+            public: None,
+            answered: false,
+            mapping: Mapping::Unknown,
+            depends: None,
+            filtering: Filtering::Unknown,
+            hairpinning: None,
+            ports: Ports::default(),
+            fragments: None,
+            rewritten: None,
+            outer_ips: vec![],
+            servers: vec![],
+            evidence: vec![],
+            reasons: vec![],
+        }
+    }
+}
+
 /// How outer ports are chosen (RFC 4787 §4.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
