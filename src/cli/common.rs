@@ -172,9 +172,9 @@ pub struct Reach {
     pub bound: Option<Duration>,
 }
 
-/// A local address; port 0 where none was given.
+/// A local address, port 0 where none was given; and whether one was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bind(pub SocketAddr);
+pub struct Bind(pub SocketAddr, pub bool);
 
 /// A text that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
@@ -226,15 +226,15 @@ impl FromStr for Bind {
             .unwrap_or(text);
         let addr = bare
             .parse::<IpAddr>()
-            .map(|ip| SocketAddr::new(ip, 0))
-            .or_else(|_| text.parse());
+            .map(|ip| (SocketAddr::new(ip, 0), false))
+            .or_else(|_| text.parse().map(|addr| (addr, true)));
         match addr {
             Err(_) => Err(
                 "an address of this machine is needed, such as 192.168.1.10 or [2001:db8::1]:5000"
                     .into(),
             ),
-            Ok(addr) if addr.ip().is_multicast() => Err("this is a multicast address".into()),
-            Ok(addr) => Ok(Self(addr)),
+            Ok((addr, _)) if addr.ip().is_multicast() => Err("this is a multicast address".into()),
+            Ok((addr, port)) => Ok(Self(addr, port)),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod qr;
 pub mod receive;
 pub mod selftest;
 pub mod send;
+pub mod serve;
 pub mod server;
 pub mod signals;
 pub mod token;
@@ -66,6 +67,7 @@ enum Command {
     #[command(visible_aliases = ["recv", "rx"])]
     Receive(receive::Args),
     Nat(nat::Args),
+    Serve(serve::Args),
     Token(token::Args),
     Selftest(selftest::Args),
     Completions(completions::Args),
@@ -108,6 +110,7 @@ fn dispatch(command: Command) -> Exit {
             drive(args.common.screen.options(), |ctx| receive::run(args, ctx))
         }
         Command::Nat(args) => drive(args.screen.options(), |ctx| nat::run(args, ctx)),
+        Command::Serve(args) => drive(args.screen.options(), |ctx| serve::run(args, ctx)),
         Command::Token(args) => drive(args.screen.options(), |ctx| token::run(args, ctx)),
         Command::Selftest(args) => drive(args.screen.options(), |ctx| selftest::run(args, ctx)),
         Command::Completions(args) => print(|ui| completions::run(&args, ui)),

@@ -8,4 +8,5 @@
 pub mod files;
 pub mod peer;
 pub mod probe;
+pub mod serve;
 pub mod transfer;

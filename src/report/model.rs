@@ -304,6 +304,38 @@ pub struct NatEvidence {
     pub result: String,
 }
 
+/// The first line of `serve --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeListening {
+    /// Always `listening`.
+    pub event: String,
+    /// What clients are to ask, one URL a family.
+    pub urls: Vec<String>,
+    /// Whether there is a second address for behaviour discovery.
+    pub rfc5780: bool,
+}
+
+/// The later lines of `serve --json`: everything since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeCounters {
+    /// Always `counters`.
+    pub event: String,
+    /// What came in.
+    pub received: u64,
+    /// Requests answered with an address.
+    pub answered: u64,
+    /// Of these, answered from another address or port.
+    pub changed: u64,
+    /// Requests answered with an error.
+    pub refused: u64,
+    /// Dropped: the source asks too often.
+    pub limited: u64,
+    /// Dropped: not a Binding request.
+    pub ignored: u64,
+}
+
 /// Renders a value as one line of JSON, without the line end.
 ///
 /// # Panics

@@ -81,16 +81,56 @@ impl Coturn {
             )
         });
 
-        let probe = net.server.socket((SERVER.into(), 0))?;
-        probe.set_read_timeout(Some(Duration::from_millis(50)))?;
-        eventually(Duration::from_secs(10), "coturn answers", || {
-            if let Some(status) = server.0.try_wait()? {
-                bail!("coturn ended: {status}");
-            }
-            Ok(mapped_address(&probe, (SERVER, PORT).into()).is_ok())
-        })?;
+        until_it_answers(net, &mut server.0)?;
         Ok(server)
     }
+}
+
+/// `knothole serve --stun` in place of coturn. It is stopped when dropped.
+pub struct Serve(Child);
+
+impl Serve {
+    /// Starts it on both addresses of the server and waits until it answers.
+    pub fn start(lab: &Lab, net: &Net) -> Result<Self> {
+        let log = lab.dir().join("serve.log");
+        let output = File::create(&log)?;
+        let child = net
+            .server
+            .command(&crate::proc::binary()?.to_string_lossy())
+            .args(["serve", "--stun", "--rate", "1000"])
+            .args(["--listen", "198.51.100.10", "--alternate", "198.51.100.11"])
+            .args(["--listen", "2001:db8:100::10"])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("knothole serve")?;
+        let mut server = Self(child);
+        lab.exhibit(move || {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            format!("--- serve\n{log}")
+        });
+        until_it_answers(net, &mut server.0)?;
+        Ok(server)
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until_it_answers(net: &Net, server: &mut Child) -> Result<()> {
+    let probe = net.server.socket((SERVER.into(), 0))?;
+    probe.set_read_timeout(Some(Duration::from_millis(50)))?;
+    eventually(Duration::from_secs(10), "the server answers", || {
+        if let Some(status) = server.try_wait()? {
+            bail!("the server ended: {status}");
+        }
+        Ok(mapped_address(&probe, (SERVER, PORT).into()).is_ok())
+    })
 }
 
 impl Drop for Coturn {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::daemon::{Coturn, stun_url};
+use crate::daemon::{Coturn, Serve, stun_url};
 use crate::net::{Host, Nat, Net, behind};
 use crate::{Lab, run};
 
@@ -21,40 +21,47 @@ fn nat(lab: &Lab, name: &'static str, host: &Host, args: &[&str]) -> Result<(Val
     Ok((report, started.elapsed()))
 }
 
+/// Behind this NAT, `nat` says this, asking coturn and asking our own server.
 fn is(kind: Nat, mapping: &str, filtering: &str, classic: &str, hairpinning: Option<bool>) {
     run(|lab| {
         let net = Net::build(&[behind(kind)])?;
-        let _server = Coturn::start(lab, &net)?;
-        let (report, took) = nat(lab, "nat", &net.hosts[0], &["--stun", &stun_url()])?;
-        let said = |key: &str| report[key].as_str().unwrap_or("null").to_owned();
-        let found = (
-            said("mapping"),
-            said("filtering"),
-            said("classic"),
-            report["hairpinning"].as_bool(),
-        );
-        let expected = (
-            mapping.to_owned(),
-            filtering.to_owned(),
-            classic.to_owned(),
-            hairpinning,
-        );
-        ensure!(
-            found == expected,
-            "{found:?} is not {expected:?}\n{report:#}"
-        );
-        ensure!(took < Duration::from_secs(20), "{took:?}");
-        let public = report["public"].as_str().context("public")?;
-        let address = match kind {
-            Nat::Open | Nat::Firewall => net.hosts[0].address.to_string(),
-            _ => net.sites[0].external.to_string(),
+        let check = |name| {
+            let (report, took) = nat(lab, name, &net.hosts[0], &["--stun", &stun_url()])?;
+            let said = |key: &str| report[key].as_str().unwrap_or("null").to_owned();
+            let found = (
+                said("mapping"),
+                said("filtering"),
+                said("classic"),
+                report["hairpinning"].as_bool(),
+            );
+            let expected = (
+                mapping.to_owned(),
+                filtering.to_owned(),
+                classic.to_owned(),
+                hairpinning,
+            );
+            ensure!(
+                found == expected,
+                "{found:?} is not {expected:?}\n{report:#}"
+            );
+            ensure!(took < Duration::from_secs(20), "{took:?}");
+            let public = report["public"].as_str().context("public")?;
+            let address = match kind {
+                Nat::Open | Nat::Firewall => net.hosts[0].address.to_string(),
+                _ => net.sites[0].external.to_string(),
+            };
+            ensure!(
+                public.starts_with(&format!("{address}:")),
+                "{public} is not {address}"
+            );
+            eprintln!("{kind:?} {name}: {took:?}");
+            Ok(())
         };
-        ensure!(
-            public.starts_with(&format!("{address}:")),
-            "{public} is not {address}"
-        );
-        eprintln!("{kind:?}: {took:?}");
-        Ok(())
+        let coturn = Coturn::start(lab, &net)?;
+        check("by-coturn")?;
+        drop(coturn);
+        let _serve = Serve::start(lab, &net)?;
+        check("by-serve")
     });
 }
 

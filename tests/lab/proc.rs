@@ -87,6 +87,15 @@ pub struct Route {
     pub remote: SocketAddr,
 }
 
+/// The program under test.
+pub fn binary() -> Result<PathBuf> {
+    let binary = env::var_os("KNOTHOLE_BIN").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_knothole")),
+        PathBuf::from,
+    );
+    fs::canonicalize(&binary).with_context(|| binary.display().to_string())
+}
+
 impl Lab {
     /// Prepares a knothole called `name` on `host`.
     pub fn knothole<'a>(&'a self, name: &'static str, host: &'a Host) -> Knothole<'a> {
@@ -120,11 +129,7 @@ impl Knothole<'_> {
 
     /// Starts it in a folder and with a home of its own; nothing of the user's is seen.
     pub fn start(self) -> Result<Peer> {
-        let binary = env::var_os("KNOTHOLE_BIN").map_or_else(
-            || PathBuf::from(env!("CARGO_BIN_EXE_knothole")),
-            PathBuf::from,
-        );
-        let binary = fs::canonicalize(&binary).with_context(|| binary.display().to_string())?;
+        let binary = binary()?;
         let home = self.lab.dir().join(format!("home-{}", self.name));
         let dir = self.lab.dir().join(self.name);
         for new in [&home, &dir] {

@@ -17,6 +17,7 @@ mod watch;
 
 pub use connection::window;
 pub use endpoint::{Endpoint, Network, Notice, Server, TurnServer, resolve};
+pub use interfaces::local_addresses;
 pub use issuer::{Issuer, Waiting, unix_now};
 pub use joiner::Joiner;
 pub use link::{Link, LinkError, Message, Path, PathKind};
