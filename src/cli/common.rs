@@ -12,7 +12,7 @@ use clap::builder::TypedValueParser;
 use clap::{ArgAction, Args};
 
 use super::failure::Failure;
-use super::server::{StunList, TurnServer};
+use super::server::{StunList, Transport, TurnServer};
 use super::ui::{Options, When};
 use crate::io::peer::{self, Network};
 use crate::report::human;
@@ -76,8 +76,8 @@ impl ScreenArgs {
 pub struct NetArgs {
     /// STUN servers to learn the public address from; '' for none
     ///
-    /// A server is stun:host, stun:host:port, host:port or [IPv6]:port. Repeat the option or put
-    /// commas between several. Default: four public servers of different operators
+    /// A server is stun:host, stun:host:port, host:port or [IPv6]:port; for addr and nat also
+    /// stun:host?transport=tcp and stuns:host (TLS). Repeat the option or put commas between several. Default: four public servers of different operators
     /// (stun.l.google.com:19302, stun.cloudflare.com, stun.nextcloud.com, global.stun.twilio.com).
     #[arg(long, env = "KNOTHOLE_STUN", value_name = "URL", action = ArgAction::Append)]
     #[arg(default_value = DEFAULT_STUN, hide_default_value = true)]
@@ -98,6 +98,20 @@ pub struct NetArgs {
 }
 
 impl NetArgs {
+    /// Whether an address of this family is to be used.
+    #[must_use]
+    pub fn allows(&self, addr: SocketAddr) -> bool {
+        let family = if addr.is_ipv4() {
+            !self.ipv6
+        } else {
+            !self.ipv4
+        };
+        family
+            && self
+                .bind
+                .is_none_or(|bind| bind.0.is_ipv4() == addr.is_ipv4())
+    }
+
     /// Checks the options against one another.
     ///
     /// # Errors
@@ -187,6 +201,12 @@ impl Common {
     /// They contradict one another.
     pub fn reach(&self) -> Result<Reach, Failure> {
         self.net.check()?;
+        let stun = self.net.stun.iter().flat_map(|list| list.0.clone());
+        let stun = stun.map(|url| match url.transport {
+            Transport::Udp => Ok(url.server),
+            _ => Err(Failure::usage(format!("{url}: a peer asks over UDP only"))
+                .hint("stuns: and ?transport=tcp are for addr and nat")),
+        });
         let turn = self.turn.clone().map(|server| peer::TurnServer {
             server: server.0,
             username: self.turn_user.clone().unwrap_or_default(),
@@ -198,13 +218,7 @@ impl Common {
         });
         Ok(Reach {
             network: Network {
-                stun: self
-                    .net
-                    .stun
-                    .iter()
-                    .flat_map(|list| list.0.clone())
-                    .map(|server| server.0)
-                    .collect(),
+                stun: stun.collect::<Result<_, _>>()?,
                 turn,
                 ipv4: !self.net.ipv6,
                 ipv6: !self.net.ipv4,

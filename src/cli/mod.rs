@@ -6,6 +6,7 @@
     reason = "the edge: environment, terminal, signals, threads, the wall clock"
 )]
 
+pub mod addr;
 pub mod common;
 pub mod completions;
 mod diary;
@@ -22,6 +23,7 @@ pub mod selftest;
 pub mod send;
 pub mod serve;
 pub mod server;
+mod servers;
 pub mod signals;
 pub mod token;
 mod transfer;
@@ -66,6 +68,8 @@ enum Command {
     Send(send::Args),
     #[command(visible_aliases = ["recv", "rx"])]
     Receive(receive::Args),
+    #[command(visible_alias = "stun")]
+    Addr(addr::Args),
     Nat(nat::Args),
     Serve(serve::Args),
     Token(token::Args),
@@ -109,6 +113,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Receive(args) => {
             drive(args.common.screen.options(), |ctx| receive::run(args, ctx))
         }
+        Command::Addr(args) => drive(args.screen.options(), |ctx| addr::run(args, ctx)),
         Command::Nat(args) => drive(args.screen.options(), |ctx| nat::run(args, ctx)),
         Command::Serve(args) => drive(args.screen.options(), |ctx| serve::run(args, ctx)),
         Command::Token(args) => drive(args.screen.options(), |ctx| token::run(args, ctx)),

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::common::{self, NetArgs, ScreenArgs, Switch};
 use super::failure::Failure;
-use super::server::StunServer;
+use super::server::{StunServer, Transport};
+use super::servers;
 use super::ui::Ctx;
 use crate::exit::Exit;
-use crate::io::peer::resolve;
 use crate::io::probe::{self, Local};
 use crate::proto::nat::lifetime::Trouble;
 use crate::proto::nat::{
@@ -85,9 +85,12 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     } else {
         args.servers.clone()
     };
-    if servers.is_empty() {
-        return Err(Failure::usage("no server to ask")
-            .hint("name one: knothole nat stun.example.org, or --stun URL"));
+    servers::check(&servers)?;
+    if let Some(url) = servers.iter().find(|url| url.transport != Transport::Udp) {
+        return Err(
+            Failure::usage(format!("{url}: how a NAT maps UDP is asked over UDP"))
+                .hint("knothole addr asks over TCP and TLS"),
+        );
     }
     ctx.ui.phase(&format!(
         "asking {}",
@@ -140,22 +143,14 @@ struct Found {
 
 impl Found {
     async fn look_up(servers: &[StunServer], net: &NetArgs) -> Self {
-        let mut looking = tokio::task::JoinSet::new();
-        for (at, server) in servers.iter().enumerate() {
-            let server = server.clone();
-            looking.spawn(async move {
-                let found = resolve(&server.0).await;
-                (at, server.to_string(), found)
-            });
-        }
-        let mut results = looking.join_all().await;
-        results.sort_by_key(|(at, ..)| *at);
+        let results = servers::look_up(servers).await;
         let mut found = Self {
             v4: vec![],
             v6: vec![],
             failed: vec![],
         };
-        for (_, name, addrs) in results {
+        for (server, addrs) in results {
+            let name = server.to_string();
             let addrs = match addrs {
                 Ok(addrs) => addrs,
                 Err(error) => {

@@ -10,9 +10,51 @@ use crate::io::peer::Server;
 /// The port of both protocols where none is given (RFC 8489, section 18.6).
 pub const DEFAULT_PORT: u16 = 3478;
 
+/// The port of STUN over TLS where none is given (RFC 8489, section 18.6).
+pub const DEFAULT_TLS_PORT: u16 = 5349;
+
 /// A STUN server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StunServer(pub Server);
+pub struct StunServer {
+    /// Where it is; the default port where none was given.
+    pub server: Server,
+    /// Whether a port was given. Without one, the domain may name another server (SRV records).
+    pub has_port: bool,
+    pub transport: Transport,
+}
+
+/// How a STUN server is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// `stun:`.
+    Udp,
+    /// `stun:…?transport=tcp`.
+    Tcp,
+    /// `stuns:`.
+    Tls,
+}
+
+impl Transport {
+    /// The word of reports.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// The service that SRV records are for (RFC 8489, section 8.1).
+    #[must_use]
+    pub fn service(self) -> &'static str {
+        match self {
+            Self::Udp => "_stun._udp",
+            Self::Tcp => "_stun._tcp",
+            Self::Tls => "_stuns._tcp",
+        }
+    }
+}
 
 /// A TURN server, without the credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +69,7 @@ impl FromStr for StunList {
 
     fn from_str(text: &str) -> Result<Self, String> {
         pieces(text)
-            .map(|piece| parse(piece, "stun").map(StunServer))
+            .map(str::parse)
             .collect::<Result<_, _>>()
             .map(Self)
     }
@@ -37,7 +79,12 @@ impl FromStr for StunServer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text, "stun").map(Self)
+        let parsed = parse(text, "stun")?;
+        Ok(Self {
+            server: parsed.server,
+            has_port: parsed.has_port,
+            transport: parsed.transport,
+        })
     }
 }
 
@@ -45,13 +92,24 @@ impl FromStr for TurnServer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text, "turn").map(Self)
+        let parsed = parse(text, "turn")?;
+        match parsed.transport {
+            Transport::Udp => Ok(Self(parsed.server)),
+            Transport::Tcp => Err("transport=tcp is not yet supported, only UDP".to_owned()),
+            Transport::Tls => {
+                Err("turns: (over TLS) is not yet supported, only turn: over UDP".to_owned())
+            }
+        }
     }
 }
 
 impl fmt::Display for StunServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stun:{}", self.0)
+        match self.transport {
+            Transport::Udp => write!(f, "stun:{}", self.server),
+            Transport::Tcp => write!(f, "stun:{}?transport=tcp", self.server),
+            Transport::Tls => write!(f, "stuns:{}", self.server),
+        }
     }
 }
 
@@ -67,8 +125,15 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
         .filter(|piece| !piece.is_empty())
 }
 
-fn parse(text: &str, scheme: &str) -> Result<Server, String> {
+struct Parsed {
+    server: Server,
+    has_port: bool,
+    transport: Transport,
+}
+
+fn parse(text: &str, scheme: &str) -> Result<Parsed, String> {
     let text = text.trim();
+    let mut transport = Transport::Udp;
     let mut rest = text;
     // `host:3478` looks like a scheme too; only the four that mean something are taken as one.
     if let Some((head, tail)) = text.split_once(':') {
@@ -80,9 +145,7 @@ fn parse(text: &str, scheme: &str) -> Result<Server, String> {
                 ));
             }
             if head.ends_with('s') {
-                return Err(format!(
-                    "{head}: (over TLS) is not yet supported, only {scheme}: over UDP"
-                ));
+                transport = Transport::Tls;
             }
             rest = tail;
         }
@@ -94,14 +157,16 @@ fn parse(text: &str, scheme: &str) -> Result<Server, String> {
         ));
     }
     if let Some((address, query)) = rest.split_once('?') {
-        match query.to_ascii_lowercase().as_str() {
-            "transport=udp" => rest = address,
-            "transport=tcp" => {
-                return Err("transport=tcp is not yet supported, only UDP".to_owned());
+        rest = address;
+        match (query.to_ascii_lowercase().as_str(), transport) {
+            ("transport=udp", Transport::Udp) | ("transport=tcp", Transport::Tls) => {}
+            ("transport=tcp", _) => transport = Transport::Tcp,
+            ("transport=udp", _) => {
+                return Err("TLS over UDP (DTLS) is not supported".to_owned());
             }
             _ => {
                 return Err(format!(
-                    "?{query} is not understood; only ?transport=udp is"
+                    "?{query} is not understood; only ?transport=udp and ?transport=tcp are"
                 ));
             }
         }
@@ -113,9 +178,17 @@ fn parse(text: &str, scheme: &str) -> Result<Server, String> {
     }
     let (host, port) = split_port(rest)?;
     check_host(host)?;
-    Ok(Server {
-        host: host.to_ascii_lowercase(),
-        port,
+    let default = match transport {
+        Transport::Udp | Transport::Tcp => DEFAULT_PORT,
+        Transport::Tls => DEFAULT_TLS_PORT,
+    };
+    Ok(Parsed {
+        server: Server {
+            host: host.to_ascii_lowercase(),
+            port: port.unwrap_or(default),
+        },
+        has_port: port.is_some(),
+        transport,
     })
 }
 
@@ -123,9 +196,9 @@ fn is_port(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn split_port(text: &str) -> Result<(&str, u16), String> {
+fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
     if text.parse::<Ipv6Addr>().is_ok() {
-        return Ok((text, DEFAULT_PORT));
+        return Ok((text, None));
     }
     let (host, port) = if let Some(inner) = text.strip_prefix('[') {
         let (host, tail) = inner
@@ -154,12 +227,14 @@ fn split_port(text: &str) -> Result<(&str, u16), String> {
         }
     };
     let port = match port {
-        None => DEFAULT_PORT,
-        Some(port) if is_port(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(|| format!("a port is a number from 1 to 65535, not {port}"))?,
+        None => None,
+        Some(port) if is_port(port) => {
+            let number = port.parse().ok().filter(|port| *port != 0);
+            if number.is_none() {
+                return Err(format!("a port is a number from 1 to 65535, not {port}"));
+            }
+            number
+        }
         Some(port) => return Err(format!("a port is a number from 1 to 65535, not '{port}'")),
     };
     Ok((host, port))
@@ -240,12 +315,31 @@ mod tests {
     }
 
     #[test]
+    fn tcp_and_tls_have_their_ports_and_their_names() {
+        for (text, url) in [
+            ("stuns:s.example", "stuns:s.example:5349"),
+            ("stuns:s.example:443", "stuns:s.example:443"),
+            ("stuns:s.example?transport=tcp", "stuns:s.example:5349"),
+            (
+                "stun:s.example?transport=tcp",
+                "stun:s.example:3478?transport=tcp",
+            ),
+        ] {
+            assert_eq!(stun(text).as_deref(), Ok(url));
+            assert_eq!(stun(url).as_deref(), Ok(url), "what is written can be read");
+        }
+        assert!(!"s.example".parse::<StunServer>().unwrap().has_port);
+        assert!("s.example:3478".parse::<StunServer>().unwrap().has_port);
+    }
+
+    #[test]
     fn what_is_not_a_server_is_refused_with_the_reason() {
         for (text, why) in [
             ("", "missing"),
             ("stun:", "missing"),
             ("stun::3478", "missing"),
-            ("stuns:s.example", "not yet supported"),
+            ("stuns:s.example?transport=udp", "DTLS"),
+            ("stun:s.example?x=y", "not understood"),
             ("turn:s.example", "a stun: one is needed"),
             ("stun://s.example", "without the slashes: stun:s.example"),
             ("s.example:0", "1 to 65535"),

@@ -1,6 +1,7 @@
 //! Result values become text and JSON here. Pure: nothing in this module reads a clock, an
 //! environment or a terminal, and nothing prints.
 
+pub mod addr;
 pub mod human;
 pub mod model;
 pub mod nat;

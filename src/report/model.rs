@@ -211,6 +211,39 @@ pub struct SelftestStep {
     pub ms: f64,
 }
 
+/// What `addr --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddrReport {
+    /// Always `addr`.
+    pub command: String,
+    /// The address that most servers see; null where they disagree or none answered.
+    pub ipv4: Option<IpAddr>,
+    pub ipv6: Option<IpAddr>,
+    pub udp: Udp,
+    pub servers: Vec<AddrServer>,
+}
+
+/// One way to one address of a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddrServer {
+    pub url: String,
+    /// `udp`, `tcp` or `tls`.
+    pub transport: String,
+    /// Which address of it was asked.
+    pub addr: Option<SocketAddr>,
+    /// What it sees.
+    pub mapped: Option<SocketAddr>,
+    pub rtt_ms: Option<f64>,
+    /// Its own word for itself.
+    pub software: Option<String>,
+    /// Whether most others see another address.
+    pub dissents: bool,
+    /// Why there is no answer.
+    pub error: Option<String>,
+}
+
 /// What `nat --json` prints. A fact that was not established is `null` or `unknown`, and its reason
 /// is in `evidence`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -94,7 +94,13 @@ mod tests {
             }
             drop(server);
         };
-        let (said, ()) = tokio::join!(ask(&mut client), serving);
+        let asking = async {
+            let said = ask(&mut client).await;
+            // Whoever still writes then is not waited for.
+            drop(client);
+            said
+        };
+        let (said, ()) = tokio::join!(asking, serving);
         said
     }
 

@@ -226,6 +226,8 @@ pub struct Discovery {
     ids: HashMap<TransactionId, (usize, usize)>,
     pub(super) suites: Vec<Suite>,
     first_answer: Option<Instant>,
+    /// Only the address is wanted.
+    survey: bool,
     queue: VecDeque<Output>,
     done: bool,
 }
@@ -247,10 +249,20 @@ impl Discovery {
             ids: HashMap::new(),
             suites: vec![],
             first_answer: None,
+            survey: false,
             queue: VecDeque::new(),
         };
         machine.open();
         machine
+    }
+
+    /// Only asks each server for the address, from one socket.
+    #[must_use]
+    pub fn survey(now: Instant, seed: [u8; 32], targets: Vec<Target>) -> Self {
+        Self {
+            survey: true,
+            ..Self::new(now, seed, targets)
+        }
     }
 
     /// What was found out so far; whole once [`Output::Done`] has come.
@@ -419,6 +431,9 @@ impl Discovery {
     /// The suite that a target can serve, if its answer names an address that differs in IP and
     /// port (RFC 5780 §7.4). Its own IP there means a server with one address.
     fn usable(&self, target: usize) -> Option<Suite> {
+        if self.survey {
+            return None;
+        }
         let first = |probe: &&Probe| probe.test == Test::First(target);
         let other = self.probes.iter().find(first)?.answer()?.other?;
         let primary = self.targets[target].addr;

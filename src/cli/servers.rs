@@ -1,0 +1,59 @@
+//! What `addr` and `nat` share: the servers of the command line, and what their names stand for.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::task::JoinSet;
+
+use super::failure::Failure;
+use super::server::StunServer;
+use crate::io::peer::resolve;
+use crate::io::probe;
+
+/// More servers than anybody names; each costs sockets and packets.
+const MOST: usize = 64;
+
+/// Checks the list itself.
+///
+/// # Errors
+/// It is empty, or too long.
+pub fn check(servers: &[StunServer]) -> Result<(), Failure> {
+    if servers.is_empty() {
+        return Err(Failure::usage("no server to ask")
+            .hint("name one, such as stun.example.org, or use --stun URL"));
+    }
+    if servers.len() > MOST {
+        return Err(Failure::usage(format!(
+            "{} servers; at most {MOST} are asked",
+            servers.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Looks all names up, side by side: SRV records first where no port was given (RFC 8489 §8).
+pub async fn look_up(servers: &[StunServer]) -> Vec<(StunServer, anyhow::Result<Vec<SocketAddr>>)> {
+    let mut looking = JoinSet::new();
+    for (at, server) in servers.iter().cloned().enumerate() {
+        looking.spawn(async move {
+            let found = look_up_one(&server).await;
+            (at, server, found)
+        });
+    }
+    let mut found = looking.join_all().await;
+    found.sort_by_key(|(at, ..)| *at);
+    found
+        .into_iter()
+        .map(|(_, server, addrs)| (server, addrs))
+        .collect()
+}
+
+async fn look_up_one(server: &StunServer) -> anyhow::Result<Vec<SocketAddr>> {
+    let is_name = server.server.host.parse::<IpAddr>().is_err();
+    if is_name
+        && !server.has_port
+        && let Some(named) = probe::look_up(server.transport.service(), &server.server.host).await
+    {
+        return resolve(&named).await;
+    }
+    resolve(&server.server).await
+}

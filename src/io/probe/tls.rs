@@ -1,0 +1,130 @@
+//! STUN over TLS (RFC 8489 §6.2.3, `stuns:`), with the certificates that this machine trusts.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+use super::stream::{Said, ask};
+
+/// How servers prove who they are.
+#[derive(Clone)]
+pub struct Trust(TlsConnector);
+
+impl Trust {
+    /// Takes what the machine trusts; with `any`, every certificate will do.
+    ///
+    /// # Errors
+    /// The machine trusts nobody, or its files cannot be read.
+    pub fn new(any: bool) -> io::Result<Self> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?;
+        let config = if any {
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+                .with_no_client_auth()
+        } else {
+            let found = rustls_native_certs::load_native_certs();
+            let mut roots = RootCertStore::empty();
+            let (added, _) = roots.add_parsable_certificates(found.certs);
+            if added == 0 {
+                let why = found.errors.first().map_or_else(
+                    || {
+                        "this machine has no certificates of authorities (package ca-certificates)"
+                            .to_owned()
+                    },
+                    ToString::to_string,
+                );
+                return Err(io::Error::new(io::ErrorKind::NotFound, why));
+            }
+            builder.with_root_certificates(roots).with_no_client_auth()
+        };
+        Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// Asks one server over TLS, within `bound`; `host` is the name that its certificate must have.
+    ///
+    /// # Errors
+    /// It cannot be reached, does not prove its name, or what it says is no answer.
+    pub async fn ask_tls(
+        &self,
+        server: SocketAddr,
+        host: &str,
+        bound: Duration,
+    ) -> io::Result<Said> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let asked = async {
+            let stream = TcpStream::connect(server).await?;
+            let mut stream = self.0.connect(name, stream).await?;
+            ask(&mut stream).await
+        };
+        tokio::time::timeout(bound, asked)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// Takes every certificate, for laboratories. The handshake itself is checked as always.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        tokio_rustls::rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        tokio_rustls::rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
