@@ -295,6 +295,11 @@ fn show_invite(
     ctx: &Ctx,
 ) -> Result<(), Failure> {
     let text = invite.encode();
+    let has_file = qr_file.is_some();
+    // First: who waits for the invite may want the picture.
+    if let Some(file) = qr_file {
+        file.write(&text, ctx)?;
+    }
     if let Some(folder) = folder {
         folder.write_invite(&text)?;
     } else {
@@ -304,10 +309,6 @@ fn show_invite(
         kind: TokenKind::Invite,
         token: text.clone(),
     })?;
-    let has_file = qr_file.is_some();
-    if let Some(file) = qr_file {
-        file.write(&text, ctx)?;
-    }
     if folder.is_none() {
         copy(meeting, &text, "the invite", ctx);
         let good = human::duration(meeting.args.expires);

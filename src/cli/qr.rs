@@ -27,12 +27,9 @@ pub fn show(ui: &Ui, text: &str, when: When, has_file: bool) {
     match lines(text, when, size, ui.err().is_on()) {
         Ok(lines) => ui.block(&lines),
         Err(why) => {
-            let instead = if has_file {
-                ""
-            } else {
-                "; try --qr-file invite.png"
-            };
-            ui.note(&ui.err().dim(&format!("(no QR code: {why}{instead})")));
+            // Short: it has to fit a line where the picture did not.
+            let instead = if has_file { "" } else { "; try --qr-file" };
+            ui.note(&ui.err().dim(&format!("(QR {why}{instead})")));
         }
     }
 }
@@ -45,21 +42,18 @@ fn lines(
     color: bool,
 ) -> Result<Vec<String>, String> {
     if when == When::Auto && !color {
-        return Err("it needs colours, or --qr always".to_owned());
+        return Err("needs colours, or --qr always".to_owned());
     }
     let picture = Code::new(text)?.cells();
     if let Some((cols, rows)) = size {
         let height = |text: &str| text.len().div_ceil(cols);
         let needed = height(CAPTION) + picture.rows.len() + height(PROMPT);
         if picture.cols > cols {
-            let needed = picture.cols;
-            return Err(format!(
-                "it needs {needed} columns, this terminal has {cols}"
-            ));
+            return Err(format!("needs {} columns", picture.cols));
         }
         // One that is too high can be scrolled to; one that is too wide is broken.
         if needed > rows && when == When::Auto {
-            return Err(format!("it needs {needed} rows, this terminal has {rows}"));
+            return Err(format!("needs {needed} rows"));
         }
     }
     Ok(std::iter::once(CAPTION.to_owned())
@@ -166,9 +160,9 @@ mod tests {
     #[test]
     fn a_picture_that_does_not_fit_is_refused_in_one_line() {
         let narrow = lines(TOKEN, When::Auto, Some((20, 24)), true).unwrap_err();
-        assert_eq!(narrow, "it needs 29 columns, this terminal has 20");
+        assert_eq!(narrow, "needs 29 columns");
         let low = lines(TOKEN, When::Auto, Some((80, 10)), true).unwrap_err();
-        assert_eq!(low, "it needs 17 rows, this terminal has 10");
+        assert_eq!(low, "needs 17 rows");
         assert!(
             lines(TOKEN, When::Always, Some((20, 24)), true).is_err(),
             "it would be broken"

@@ -50,7 +50,7 @@ impl Code {
             QrCode::with_error_correction_level(text, EcLevel::L).ok()
         };
         code.map(Self)
-            .ok_or_else(|| "it is too long for a QR code".to_owned())
+            .ok_or_else(|| "cannot hold a text of this length".to_owned())
     }
 
     /// Renders it for a terminal.
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn what_no_qr_code_can_hold_is_refused() {
         let error = Code::new(&"A".repeat(5000)).err().unwrap();
-        assert!(error.contains("too long"), "{error}");
+        assert!(error.contains("cannot hold"), "{error}");
     }
 
     proptest! {

@@ -290,6 +290,7 @@ mod tests {
     };
 
     /// A photo of the picture in front of something grey.
+    #[allow(clippy::cast_sign_loss, reason = "coordinates inside the picture")]
     fn photo(picture: &GrayImage, camera: Camera) -> GrayImage {
         let side = f64::from(picture.width()) * camera.zoom * 1.7;
         let (sin, cos) = camera.turn.sin_cos();
@@ -314,7 +315,6 @@ mod tests {
             let light = 1.0 - camera.shade.0 * x - camera.shade.1 * y;
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let noise = camera.noise * (f64::from(random >> 8) / f64::from(1 << 23) - 1.0);
-            #[allow(clippy::cast_sign_loss)]
             Luma([(grey * light + noise).clamp(0.0, 255.0) as u8])
         });
         if camera.blur > 0.0 {
