@@ -163,7 +163,7 @@ mod tests {
                         _ => panic!("{codes}"),
                     }
                 } else {
-                    assert!(c == '▀' || (c == ' ' && upper == lower), "{c}");
+                    assert_eq!(c, if upper == lower { ' ' } else { '▀' });
                     canvas[2 * row * picture.cols + x] = upper;
                     canvas[(2 * row + 1) * picture.cols + x] = lower;
                     x += 1;

@@ -121,6 +121,26 @@ fn a_copy_is_asked_of_the_terminal_once_and_of_nothing_else() {
 }
 
 #[test]
+fn a_reply_code_is_copied_where_it_has_to_travel() {
+    let (from, to) = (Env::new().file("notes.txt", "hello"), Env::new());
+    let gone = process::start(&from, &["send", "notes.txt"]);
+    let invite = gone.invite();
+    drop(gone);
+    let receive = ["receive", &invite, "--bind", "127.0.0.1", "--copy"];
+    let mut window = Window::open(&to, &receive);
+    window.wait_for("asked the terminal to copy the reply code\r\n");
+    window.wait_for("Type this reply code where the invite was made:\r\n");
+    let seen = window.seen();
+    window.type_in("\x03");
+    let (code, out) = window.end();
+    assert_eq!(code, 130);
+    let sequences: Vec<&str> = seen.split("\x1b]52;c;").collect();
+    assert_eq!(sequences.len(), 2, "{seen}");
+    let (payload, _) = sequences[1].split_once('\x07').unwrap();
+    assert_eq!(decode(&to, payload), out.trim_end());
+}
+
+#[test]
 fn without_a_terminal_that_can_copy_this_is_said() {
     let env = Env::new().var("TERM", "dumb").file("notes.txt", "hello");
     let send = ["send", "notes.txt", "--bind", "127.0.0.1", "--copy"];

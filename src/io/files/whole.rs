@@ -1,15 +1,16 @@
 //! Small files as a whole: pictures of invites, read and written.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags};
+use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::destination::{Existing, Folder, Target};
+use super::destination::{Existing, Folder, Occupant, Target};
 use super::incoming::Incoming;
 use super::{FileError, FileErrorKind, human, read_some};
 
@@ -44,13 +45,13 @@ pub fn read_whole(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
 }
 
 /// A file that this run makes, readable by nobody else, and may write again: it appears whole,
-/// replaces nothing but itself, and is left alone once somebody put another in its place.
+/// and replaces nothing but what it wrote itself.
 #[derive(Debug)]
 pub struct OwnFile {
     path: PathBuf,
-    target: Target,
-    /// Device and inode of what was written.
-    written: Option<(u64, u64)>,
+    folder: Arc<Folder>,
+    name: OsString,
+    written: Vec<u8>,
 }
 
 impl OwnFile {
@@ -66,14 +67,9 @@ impl OwnFile {
         }
         Ok(Self {
             path: path.to_owned(),
-            target: Target::Part {
-                folder: Arc::new(folder),
-                offered: name.clone(),
-                name,
-                existing: Existing::Refuse,
-                private: true,
-            },
-            written: None,
+            folder: Arc::new(folder),
+            name,
+            written: Vec::new(),
         })
     }
 
@@ -87,29 +83,37 @@ impl OwnFile {
     /// # Errors
     /// The disk failed, or something else has its place.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
-        let there = self.there();
-        if let Target::Part { existing, .. } = &mut self.target {
-            *existing = match (there, self.written) {
-                (None, _) => Existing::Refuse,
-                (there, ours) if there == ours => Existing::Overwrite,
-                _ => return Err(taken(&self.path, "something else has taken its place")),
-            };
-        }
-        let mut file = Incoming::begin(&self.path, &self.target)?;
+        let existing = match self.folder.occupant(&self.name)? {
+            None => Existing::Refuse,
+            // By its content: an inode number soon belongs to another file.
+            Some(Occupant::File) if !self.written.is_empty() && self.is_as_written() => {
+                Existing::Overwrite
+            }
+            Some(_) => return Err(taken(&self.path, "something else has its place")),
+        };
+        let target = Target::Part {
+            folder: Arc::clone(&self.folder),
+            name: self.name.clone(),
+            offered: self.name.clone(),
+            existing,
+            private: true,
+        };
+        let mut file = Incoming::begin(&self.path, &target)?;
         file.write(bytes)?;
         file.commit()?;
-        self.written = self.there();
+        bytes.clone_into(&mut self.written);
         Ok(())
     }
 
-    fn there(&self) -> Option<(u64, u64)> {
-        let Target::Part { folder, name, .. } = &self.target else {
-            return None;
+    fn is_as_written(&self) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(fd) = fs::openat(&self.folder.fd, &self.name, flags, Mode::empty()) else {
+            return false;
         };
-        let stat = fs::statat(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        // Their types differ between systems.
-        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
-        Some((stat.st_dev as u64, stat.st_ino as u64))
+        let mut there = Vec::new();
+        let most = self.written.len() as u64 + 1;
+        let read = File::from(fd).take(most).read_to_end(&mut there);
+        read.is_ok() && there == self.written
     }
 }
 
