@@ -348,6 +348,7 @@ async fn read_picture(path: &Path, ctx: &Ctx) -> Result<String, Failure> {
         })
     });
     let bytes = bytes.await?;
+    ctx.ui.phase("looking for a QR code");
     let about = name.clone();
     let read = on_thread(ctx, move || {
         picture::read(&bytes).map_err(|error| {

@@ -165,17 +165,18 @@ fn greys(picture: DynamicImage) -> Vec<GrayImage> {
 fn sizes(picture: &GrayImage) -> impl Iterator<Item = GrayImage> {
     let (width, height) = picture.dimensions();
     let side = width.max(height);
-    let scaled = move |to: u32, filter| {
+    let smaller = move |to: u32| {
         let scale = |length: u32| {
             let length = u64::from(length) * u64::from(to) / u64::from(side.max(1));
             u32::try_from(length).unwrap_or(to).max(1)
         };
-        imageops::resize(picture, scale(width), scale(height), filter)
+        imageops::thumbnail(picture, scale(width), scale(height))
     };
     let first = side.min(SIDES[0]);
     let others = SIDES[1..].iter().copied().filter(move |to| *to < side);
     let whole = (side > SIDES[0] && side < SIDES[1]).then_some(side);
-    let enlarged = (side < SMALL).then(move || scaled(side * 3, FilterType::Nearest));
+    let enlarged = (side < SMALL)
+        .then(move || imageops::resize(picture, width * 3, height * 3, FilterType::Nearest));
     std::iter::once(first)
         .chain(whole)
         .chain(others)
@@ -183,7 +184,7 @@ fn sizes(picture: &GrayImage) -> impl Iterator<Item = GrayImage> {
             if to == side {
                 picture.clone()
             } else {
-                scaled(to, FilterType::Triangle)
+                smaller(to)
             }
         })
         .chain(enlarged)
