@@ -330,7 +330,7 @@ fn copy(meeting: &Meeting<'_>, text: &str, what: &str, ctx: &Ctx) {
     match ctx.ui.copy(text) {
         Ok(()) => {
             let tmux = if ui::env("TMUX").is_some() {
-                " (in tmux this needs: set -s set-clipboard on)"
+                " (tmux needs set-clipboard on)"
             } else {
                 ""
             };

@@ -32,7 +32,10 @@ const PROMPT: &str = "reply code, if the other side shows one:";
 
 #[test]
 fn an_invite_with_its_qr_code_fits_a_small_terminal() {
-    let Some(net) = Net::build("fits", &["192.168.1.10/24"]) else {
+    let Some(net) = Net::build(
+        "an_invite_with_its_qr_code_fits_a_small_terminal",
+        &["192.168.1.10/24"],
+    ) else {
         return;
     };
     let env = Env::new().var("PATH", PATH).file("notes.txt", "hello");
@@ -55,7 +58,7 @@ fn an_invite_with_its_qr_code_fits_a_small_terminal() {
 #[test]
 fn a_larger_invite_fits_or_says_so_in_a_line() {
     let addresses = ["192.168.1.10/24", "fd12:3456:789a::10/64"];
-    let Some(net) = Net::build("larger", &addresses) else {
+    let Some(net) = Net::build("a_larger_invite_fits_or_says_so_in_a_line", &addresses) else {
         return;
     };
     let env = Env::new().var("PATH", PATH).file("notes.txt", "hello");
@@ -88,8 +91,7 @@ fn tmux_takes_the_invite_to_its_clipboard() {
     let tmux = Tmux::new(&env);
     let copy = ["send", "notes.txt", "--copy", "--bind", "127.0.0.1"];
     let screen = tmux.screen(None, (80, 24), &copy, PROMPT);
-    let asked =
-        "asked the terminal to copy the invite (in tmux this needs: set -s set-clipboard on)";
+    let asked = "asked the terminal to copy the invite (tmux needs set-clipboard on)";
     assert!(screen.whole.contains(asked), "{}", screen.whole);
     let copied = eventually("the clipboard", || {
         let buffer = tmux.run(&["show-buffer"]);
@@ -315,7 +317,7 @@ struct Net(String);
 impl Net {
     fn build(test: &str, addresses: &[&str]) -> Option<Self> {
         tools(test)?;
-        let net = Self(format!("knothole-qr-{test}-{}", std::process::id()));
+        let net = Self(format!("knothole-qr{}-{}", test.len(), std::process::id()));
         let name = &net.0;
         ip(&format!("netns add {name}"));
         ip(&format!("-n {name} link set lo up"));
