@@ -317,7 +317,7 @@ struct Net(String);
 impl Net {
     fn build(test: &str, addresses: &[&str]) -> Option<Self> {
         tools(test)?;
-        let net = Self(format!("knothole-qr{}-{}", test.len(), std::process::id()));
+        let net = Self(format!("knothole-{test}-{}", std::process::id()));
         let name = &net.0;
         ip(&format!("netns add {name}"));
         ip(&format!("-n {name} link set lo up"));
