@@ -21,6 +21,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::failure::Failure;
 use super::ui::{Ctx, Ui};
+use crate::io::files::read_whole;
+use crate::proto::token::picture::{self, PictureError};
+use crate::report::sanitize::Shown;
 
 /// The longest input that is read: far above any token or session description.
 pub const LIMIT: usize = 64 * 1024;
@@ -28,6 +31,10 @@ pub const LIMIT: usize = 64 * 1024;
 /// A newline that is followed by more within this time is a line break inside a paste: chat
 /// programs break long texts, and nobody types that fast.
 const PASTE_GAP: Duration = Duration::from_millis(50);
+
+/// How long a QR code is looked for in a picture: seconds are enough for any that has one, and
+/// one that was made to be hard ends.
+const LOOKING: Duration = Duration::from_secs(30);
 
 /// How often a run with a question looks whether the terminal is its own.
 const FOREGROUND_CHECK: Duration = Duration::from_millis(500);
@@ -41,6 +48,8 @@ pub enum TokenSource {
     File(PathBuf),
     /// `-`.
     Stdin,
+    /// A picture of its QR code; `-` for standard input.
+    Picture(PathBuf),
 }
 
 impl std::fmt::Debug for TokenSource {
@@ -49,6 +58,7 @@ impl std::fmt::Debug for TokenSource {
             Self::Text(_) => f.write_str("Text(..)"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Stdin => f.write_str("Stdin"),
+            Self::Picture(path) => f.debug_tuple("Picture").field(path).finish(),
         }
     }
 }
@@ -72,7 +82,11 @@ impl TokenSource {
     /// Whether reading it uses up standard input.
     #[must_use]
     pub fn is_stdin(&self) -> bool {
-        *self == Self::Stdin
+        match self {
+            Self::Stdin => true,
+            Self::Picture(path) => path == Path::new("-"),
+            Self::Text(_) | Self::File(_) => false,
+        }
     }
 }
 
@@ -92,6 +106,7 @@ pub async fn read_token(
             let path = path.clone();
             on_thread(ctx, move || read_file(&path)).await?
         }
+        Some(TokenSource::Picture(path)) => read_picture(path, ctx).await?,
         Some(TokenSource::Stdin) if !io::stdin().is_terminal() => {
             on_thread(ctx, read_stdin).await?
         }
@@ -277,16 +292,16 @@ async fn ask_any(prompt: &str, empty_counts: bool, ctx: &Ctx) -> Result<Answer, 
 
 /// Runs a read that may block for long. The thread is left alone when the run is stopped: it
 /// holds nothing but the read.
-async fn on_thread(
+async fn on_thread<T: Send + 'static>(
     ctx: &Ctx,
-    read: impl FnOnce() -> Result<String, Failure> + Send + 'static,
-) -> Result<String, Failure> {
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     let (send, answer) = oneshot::channel();
     std::thread::spawn(move || {
         let _ = send.send(read());
     });
     tokio::select! {
-        text = answer => text.unwrap_or_else(|_| Err(Failure::incomplete("the read was cut short"))),
+        read = answer => read.unwrap_or_else(|_| Err(Failure::incomplete("the read was cut short"))),
         cause = ctx.stop.wait() => Err(Failure::interrupted(cause)),
     }
 }
@@ -310,6 +325,55 @@ fn read_file(path: &Path) -> Result<String, Failure> {
         return Err(too_long());
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Reads what the QR code in a picture says.
+async fn read_picture(path: &Path, ctx: &Ctx) -> Result<String, Failure> {
+    if path == Path::new("-") && io::stdin().is_terminal() {
+        return Err(
+            Failure::usage("standard input is a terminal, which brings no picture")
+                .kind("picture")
+                .hint("name the file, or pipe it in"),
+        );
+    }
+    let name = match path.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => format!("{path:?}"),
+    };
+    let opened = path.to_owned();
+    let bytes = on_thread(ctx, move || {
+        read_whole(&opened, picture::MAX_PICTURE).map_err(|error| {
+            let failure = Failure::usage(error.to_string()).kind("picture");
+            failure.hint(error.hint().unwrap_or(PictureError::NotAPicture.hint()))
+        })
+    });
+    let bytes = bytes.await?;
+    ctx.ui.phase("looking for a QR code");
+    let about = name.clone();
+    let read = on_thread(ctx, move || {
+        picture::read(&bytes).map_err(|error| {
+            let mut message = format!("no invite in {about}: {error}");
+            match &error {
+                PictureError::NotAnInvite(text) => {
+                    message += &format!("; it says {:.60}", Shown(text));
+                }
+                PictureError::Broken(why) => message += &format!(": {:.60}", Shown(why)),
+                _ => {}
+            }
+            Failure::usage(message).kind("picture").hint(error.hint())
+        })
+    });
+    match tokio::time::timeout(LOOKING, read).await {
+        Ok(read) => read,
+        Err(_) => {
+            let seconds = LOOKING.as_secs();
+            Err(
+                Failure::usage(format!("no QR code was found in {name} within {seconds} s"))
+                    .kind("picture")
+                    .hint(PictureError::NoCode.hint()),
+            )
+        }
+    }
 }
 
 fn read_stdin() -> Result<String, Failure> {

@@ -6,13 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::ArgAction;
 use tokio::sync::mpsc;
 
-use super::common::{self, Reach, Via};
+use super::common::{self, Reach, Switch, Via};
 use super::failure::Failure;
 use super::input::{self, Lines, TokenSource};
-use super::qr;
-use super::ui::{Ctx, When};
+use super::qr::{self, Picture, QrFile};
+use super::ui::{self, Ctx, When};
 use crate::exit::Exit;
 use crate::io::peer::{
     Endpoint, Granted, Issuer, Joiner, Link, LinkError, Notice, PathKind, Waiting, unix_now, window,
@@ -47,9 +48,29 @@ pub struct MeetArgs {
     /// Exchange invite and reply as files in a folder that both sides see
     #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
     via: Option<Via>,
+
+    /// Write the invite as a picture of its QR code, PNG or SVG by its name
+    #[arg(long, env = "KNOTHOLE_QR_FILE", value_name = "FILE.png|.svg")]
+    qr_file: Option<QrFile>,
+
+    /// Join the invite in a picture of its QR code, PNG or JPEG; - for standard input
+    #[arg(long, env = "KNOTHOLE_QR_IMAGE", value_name = "PICTURE|-")]
+    #[arg(conflicts_with = "qr_file")]
+    qr_image: Option<PathBuf>,
+
+    /// Ask the terminal to copy what goes to the other side: the invite, or the reply code
+    #[arg(long, env = "KNOTHOLE_COPY", value_parser = Switch, action = ArgAction::SetTrue)]
+    copy: bool,
 }
 
 impl MeetArgs {
+    /// Where the invite to join comes from: the token that was given, or else the picture.
+    #[must_use]
+    pub fn source(&self, token: Option<&TokenSource>) -> Option<TokenSource> {
+        let picture = || self.qr_image.clone().map(TokenSource::Picture);
+        token.cloned().or_else(picture)
+    }
+
     /// Whether tokens travel in another way than through the standard streams.
     #[must_use]
     pub fn has_way(&self) -> bool {
@@ -92,12 +113,18 @@ pub struct Meeting<'a> {
 pub async fn meet(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     match &meeting.role {
         Role::Issuer => issue(meeting, ctx).await,
+        Role::Joiner(_) if meeting.args.qr_file.is_some() => Err(Failure::usage(
+            "--qr-file writes the invite that this side makes, and this side joins one",
+        )
+        .hint("leave it out here, and use it where the invite is made")),
         Role::Joiner(token) => join(meeting, token.as_ref(), ctx).await,
     }
 }
 
 /// Prints an invite and waits for the joiner.
 async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
+    let qr_file = meeting.args.qr_file.as_ref().map(QrFile::plan);
+    let mut qr_file = qr_file.transpose()?;
     ctx.ui.state(State::Gathering)?;
     let opened = stoppable(
         ctx,
@@ -126,7 +153,7 @@ async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     if let Some(folder) = &folder {
         folder.clear_reply();
     }
-    show_invite(meeting, folder.as_ref(), &invite, ctx)?;
+    show_invite(meeting, folder.as_ref(), qr_file.as_mut(), &invite, ctx)?;
     ctx.ui.state(State::Waiting)?;
 
     let (replies_tx, mut replies) = mpsc::channel(4);
@@ -142,7 +169,9 @@ async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
             ));
         }
         Waiting::Reissued(invite) => {
-            if let Err(error) = show_invite(meeting, folder.as_ref(), &invite, ctx) {
+            if let Err(error) =
+                show_invite(meeting, folder.as_ref(), qr_file.as_mut(), &invite, ctx)
+            {
                 failed = Some(error);
             }
         }
@@ -261,10 +290,16 @@ async fn open(
 fn show_invite(
     meeting: &Meeting<'_>,
     folder: Option<&Folder>,
+    qr_file: Option<&mut Picture>,
     invite: &Invite,
     ctx: &Ctx,
 ) -> Result<(), Failure> {
     let text = invite.encode();
+    let has_file = qr_file.is_some();
+    // First: who waits for the invite may want the picture.
+    if let Some(file) = qr_file {
+        file.write(&text, ctx)?;
+    }
     if let Some(folder) = folder {
         folder.write_invite(&text)?;
     } else {
@@ -275,17 +310,39 @@ fn show_invite(
         token: text.clone(),
     })?;
     if folder.is_none() {
-        qr::show(&ctx.ui, &text, meeting.qr);
+        copy(meeting, &text, "the invite", ctx);
         let good = human::duration(meeting.args.expires);
         ctx.ui.note(&format!(
             "On the other side, within {good}:\n  {} {text}",
             meeting.command
         ));
+        // Last, so that all of it is on the screen, whatever scrolled away above.
+        qr::show(&ctx.ui, &text, meeting.qr, has_file);
     }
     Ok(())
 }
 
+/// Asks the terminal to copy what goes to the other side, if that is wanted.
+fn copy(meeting: &Meeting<'_>, text: &str, what: &str, ctx: &Ctx) {
+    if !meeting.args.copy {
+        return;
+    }
+    match ctx.ui.copy(text) {
+        Ok(()) => {
+            let tmux = if ui::env("TMUX").is_some() {
+                " (tmux needs set-clipboard on)"
+            } else {
+                ""
+            };
+            ctx.ui
+                .note(&format!("asked the terminal to copy {what}{tmux}"));
+        }
+        Err(why) => ctx.ui.note(&format!("{what} is not copied: {why}")),
+    }
+}
+
 fn show_reply(meeting: &Meeting<'_>, code: &str, ctx: &Ctx) -> Result<(), Failure> {
+    copy(meeting, code, "the reply code", ctx);
     ctx.ui
         .note("Not connected yet. Type this reply code where the invite was made:");
     if meeting.stdout_taken {

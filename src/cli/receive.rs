@@ -28,15 +28,17 @@ use crate::report::sanitize::Shown;
 Examples:
   knothole receive KH...
   knothole receive @invite.txt -y -o Downloads
+  knothole receive --qr-image screenshot.png
   knothole receive -o - KH... | tar x")]
 pub struct Args {
     /// The invite; @FILE or - to read it from there; asked for when left out
     #[arg(env = "KNOTHOLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(conflicts_with = "qr_image")]
     token: Option<TokenSource>,
 
     /// Print an invite here, for `send --to` on the other side
     #[arg(long, env = "KNOTHOLE_INVITE", value_parser = Switch, action = ArgAction::SetTrue)]
-    #[arg(conflicts_with = "token")]
+    #[arg(conflicts_with_all = ["token", "qr_image"])]
     invite: bool,
 
     /// Where to put it: a folder, a file name, or - for stdout
@@ -117,7 +119,7 @@ impl Args {
             role: if self.invite {
                 Role::Issuer
             } else {
-                Role::Joiner(self.token.clone())
+                Role::Joiner(self.meet.source(self.token.as_ref()))
             },
             output,
             yes: self.yes,

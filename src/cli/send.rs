@@ -21,6 +21,7 @@ use crate::io::transfer;
 Examples:
   knothole send photo.jpg notes.txt
   tar c folder | knothole send -
+  knothole send photo.jpg --qr-file invite.png
   knothole send photo.jpg --to @invite.txt")]
 pub struct Args {
     /// Files to send; - for standard input
@@ -29,6 +30,7 @@ pub struct Args {
 
     /// Join an invite that `receive --invite` printed; @FILE or - to read it from there
     #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN")]
+    #[arg(conflicts_with = "qr_image")]
     to: Option<TokenSource>,
 
     #[command(flatten)]
@@ -75,7 +77,8 @@ impl Args {
         } else {
             What::Files(self.paths.clone())
         };
-        if what == What::Stdin && self.to.as_ref().is_some_and(TokenSource::is_stdin) {
+        let to = self.meet.source(self.to.as_ref());
+        if what == What::Stdin && to.as_ref().is_some_and(TokenSource::is_stdin) {
             return Err(
                 Failure::usage("standard input cannot be both the data and the token")
                     .hint("give the token as --to @FILE"),
@@ -83,8 +86,8 @@ impl Args {
         }
         Ok(Request {
             what,
-            role: match &self.to {
-                Some(token) => Role::Joiner(Some(token.clone())),
+            role: match to {
+                Some(token) => Role::Joiner(Some(token)),
                 None => Role::Issuer,
             },
             reach: self.common.reach()?,

@@ -9,6 +9,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use colored::{ColoredString, Colorize};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
@@ -240,6 +242,25 @@ impl Ui {
     /// Prints lines that are already laid out, such as a QR code; not when quiet.
     pub fn block(&self, lines: &[String]) {
         self.talk(&(lines.join("\n") + "\n"));
+    }
+
+    /// Asks the terminal to put `text` on its clipboard (OSC 52). Nothing tells whether it did.
+    ///
+    /// # Errors
+    /// There is no terminal that could be asked; says why.
+    pub fn copy(&self, text: &str) -> Result<(), &'static str> {
+        if dumb() {
+            return Err("TERM=dumb");
+        }
+        let sequence = format!("\x1b]52;c;{}\x07", STANDARD.encode(text));
+        let asked = self.screen().aside(|| {
+            if io::stderr().is_terminal() {
+                return io::stderr().lock().write_all(sequence.as_bytes());
+            }
+            let mut terminal = File::options().write(true).open("/dev/tty")?;
+            terminal.write_all(sequence.as_bytes())
+        });
+        asked.map_err(|_| "there is no terminal")
     }
 
     /// Colours for texts on stderr.

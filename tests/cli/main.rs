@@ -12,6 +12,7 @@ mod help;
 mod mistakes;
 mod places;
 mod process;
+mod qr;
 mod terminal;
 mod token;
 mod transfer;

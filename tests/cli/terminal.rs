@@ -71,6 +71,11 @@ impl Window {
         }
     }
 
+    /// Everything that was drawn so far.
+    pub fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
     pub fn type_in(&mut self, keys: &str) {
         // The program draws while it reads: whoever only writes fills both buffers and is stuck.
         let mut keyboard = self.screen.try_clone().unwrap();

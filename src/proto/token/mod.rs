@@ -17,6 +17,7 @@ mod code;
 mod error;
 mod fuzz;
 mod invite;
+pub mod picture;
 mod reply;
 mod text;
 
