@@ -32,9 +32,10 @@ pub use invite::{
 pub use reply::{MAX_CANDIDATES as MAX_REPLY_CANDIDATES, Reply};
 
 use text::Reading;
+pub(super) use text::is_invisible;
 
-/// The longest text that is searched for a code, in bytes. A quoted mail fits; a file does not.
-pub const MAX_TEXT: usize = 64 * 1024;
+/// The longest text that is searched for a code, in bytes. A long thread of mail fits.
+pub const MAX_TEXT: usize = 256 * 1024;
 
 /// Either code.
 #[derive(Clone, Debug, PartialEq, Eq)]
