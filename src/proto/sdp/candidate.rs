@@ -116,7 +116,7 @@ pub struct RemoteCandidate {
     pub related: Option<SocketAddr>,
     /// The user name fragment it belongs to, where it is told; candidates that come later say it.
     pub ufrag: Option<String>,
-    /// The candidate as it was written, from `candidate:` on.
+    /// The candidate as it was written, from `candidate:` on, with single spaces.
     pub line: String,
 }
 
@@ -129,6 +129,19 @@ pub struct Candidates {
     pub skipped: Vec<&'static str>,
     /// There are no more (RFC 8838 §8.2).
     pub complete: bool,
+}
+
+/// One candidate a line.
+impl fmt::Display for Candidates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for candidate in &self.usable {
+            writeln!(f, "a={}", candidate.line)?;
+        }
+        if self.complete {
+            writeln!(f, "a=end-of-candidates")?;
+        }
+        Ok(())
+    }
 }
 
 impl Candidates {
@@ -209,7 +222,10 @@ fn lines_of(text: &str) -> Result<Vec<Line>, SdpError> {
         found.extend(plain.lines().filter_map(in_line));
     }
     if found.is_empty() {
-        return Err(find::what_else(text));
+        return Err(match find::what_else(text) {
+            SdpError::CandidateInstead => SdpError::Candidate("is not written as candidates are"),
+            other => other,
+        });
     }
     Ok(found)
 }
@@ -234,6 +250,8 @@ fn in_json(value: &Value, found: &mut Vec<Line>) {
                         found.push(Line::End);
                     }
                     Value::String(text) if name == "candidate" => found.extend(in_line(text)),
+                    // What `onicecandidate` says at the end.
+                    Value::Null if name == "candidate" => found.push(Line::End),
                     _ => in_json(value, found),
                 }
             }
@@ -256,10 +274,15 @@ fn parse_line(line: &str) -> Result<RemoteCandidate, &'static str> {
     if line.len() > LONGEST {
         return Err("is longer than candidates are");
     }
+    if !line.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+        return Err("has characters that candidates never have");
+    }
     let mut words = line
         .get(PREFIX.len()..)
         .unwrap_or_default()
-        .split_ascii_whitespace();
+        .split(' ')
+        .filter(|word| !word.is_empty());
+    let line = PREFIX.to_owned() + &words.clone().collect::<Vec<_>>().join(" ");
     let mut word = || words.next().ok_or(SHORT);
     let foundation = word()?;
     let component = word()?;
@@ -311,7 +334,7 @@ fn parse_line(line: &str) -> Result<RemoteCandidate, &'static str> {
             .map(SocketAddr::from)
             .filter(|related| !related.ip().is_unspecified()),
         ufrag: ufrag.map(str::to_owned),
-        line: line.to_owned(),
+        line,
     })
 }
 
@@ -379,4 +402,214 @@ pub(super) fn is_ufrag(ufrag: &str) -> bool {
 /// RFC 8839 §5.4: 22 to 256 characters.
 pub(super) fn is_password(password: &str) -> bool {
     (22..=256).contains(&password.len()) && password.bytes().all(is_ice_char)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> RemoteCandidate {
+        let read = read_candidate(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        read.unwrap_or_else(|| panic!("{text}: the end"))
+    }
+
+    const SRFLX: &str = "candidate:842163049 1 udp 1677729535 203.0.113.9 51020 typ srflx \
+        raddr 192.168.1.10 rport 5000 generation 0 ufrag XSmV network-cost 999";
+
+    #[test]
+    fn a_candidate_is_read_to_the_letter() {
+        let expected = RemoteCandidate {
+            host: Host::Ip("203.0.113.9:51020".parse().unwrap()),
+            kind: CandidateKind::Srflx,
+            transport: Transport::Udp,
+            priority: 1_677_729_535,
+            foundation: "842163049".into(),
+            related: Some("192.168.1.10:5000".parse().unwrap()),
+            ufrag: Some("XSmV".into()),
+            line: SRFLX.into(),
+        };
+        assert_eq!(one(SRFLX), expected);
+    }
+
+    #[test]
+    fn every_way_to_write_it_is_the_same() {
+        let expected = one(SRFLX);
+        for text in [
+            format!("a={SRFLX}"),
+            format!("  > a={SRFLX}\r\n"),
+            format!("```\n{SRFLX}\n```"),
+            format!("\"{SRFLX}\""),
+            format!(r#"{{"candidate":"{SRFLX}","sdpMid":"0","sdpMLineIndex":0}}"#),
+            format!(
+                r#"{{"type":"candidate","candidate":{{"sdpMid":"0","candidate":"a={SRFLX}"}}}}"#
+            ),
+            SRFLX.replace(' ', "   "),
+        ] {
+            assert_eq!(one(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_candidates_is_said_in_many_ways() {
+        for text in [
+            "",
+            " \r\n",
+            "end-of-candidates",
+            "a=end-of-candidates\r\n",
+            r#"{"candidate":"","sdpMid":"0"}"#,
+            r#"{"candidate":null}"#,
+        ] {
+            assert_eq!(read_candidate(text), Ok(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn kinds_transports_and_hosts_are_told_apart() {
+        let at = |address: &str, rest: &str| {
+            one(&format!("candidate:1 1 {rest}").replace("AT", address))
+        };
+        let host = |address: &str| at(address, "udp 1 AT typ host").host.to_string();
+        assert_eq!(host("192.0.2.1 9"), "192.0.2.1:9");
+        assert_eq!(host("2001:db8::1 9"), "[2001:db8::1]:9");
+        assert_eq!(host("127.0.0.1 9"), "127.0.0.1:9");
+        assert_eq!(host("FE80::1 9"), "[fe80::1]:9");
+        assert_eq!(host("AbC-1.LOCAL 9"), "abc-1.local:9");
+        for word in ["host", "srflx", "prflx", "relay"] {
+            let kind = at("192.0.2.1 9", &format!("udp 1 AT typ {word}")).kind;
+            assert_eq!(kind.word(), word);
+        }
+        for (word, kind) in [
+            ("active", TcpType::Active),
+            ("passive", TcpType::Passive),
+            ("so", TcpType::SimultaneousOpen),
+        ] {
+            let rest = format!("TCP 1 AT typ host tcptype {word}");
+            assert_eq!(at("192.0.2.1 9", &rest).transport, Transport::Tcp(kind));
+        }
+        // Who connects has no port of its own.
+        assert_eq!(
+            at("192.0.2.1 0", "tcp 1 AT typ host tcptype active")
+                .host
+                .to_string(),
+            "192.0.2.1:0"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why() {
+        for (line, why) in [
+            ("1 1 udp 1 192.0.2.1", "is not complete"),
+            ("1 1 udp 1 192.0.2.1 9 typ", "is not complete"),
+            ("1 1 udp 1 192.0.2.1 9 host typ", "is not written as"),
+            ("1 1 udp 1 192.0.2.1 9 typ other", "is of a kind"),
+            (
+                "1 1 sctp 1 192.0.2.1 9 typ host",
+                "is neither for UDP nor for TCP",
+            ),
+            (
+                "1 1 tcp 1 192.0.2.1 9 typ host",
+                "is for TCP and does not say",
+            ),
+            (
+                "1 2 udp 1 192.0.2.1 9 typ host",
+                "is for a second component",
+            ),
+            ("1 0 udp 1 192.0.2.1 9 typ host", "has a component"),
+            ("1 1 udp 0 192.0.2.1 9 typ host", "has a priority"),
+            ("1 1 udp 4294967296 192.0.2.1 9 typ host", "has a priority"),
+            ("1 1 udp 1 192.0.2.1 0 typ host", "has port 0"),
+            (
+                "1 1 udp 1 192.0.2.1 65536 typ host",
+                "has a port that is no port",
+            ),
+            ("1 1 udp 1 fe80::1%eth0 9 typ host", "has an IPv6 zone"),
+            (
+                "1 1 udp 1 0.0.0.0 9 typ host",
+                "has an address that nothing",
+            ),
+            (
+                "1 1 udp 1 239.1.2.3 9 typ host",
+                "has an address that nothing",
+            ),
+            (
+                "1 1 udp 1 255.255.255.255 9 typ host",
+                "has an address that nothing",
+            ),
+            (
+                "1 1 udp 1 ::ffff:10.0.0.1 9 typ host",
+                "has an address that nothing",
+            ),
+            ("1 1 udp 1 example.com 9 typ host", "names a host instead"),
+            ("1 1 udp 1 localhost 9 typ host", "names a host instead"),
+            ("1 1 udp 1 127.1 9 typ host", "names a host instead"),
+            ("1 1 udp 1 0x7f000001 9 typ host", "names a host instead"),
+            (
+                "1 1 udp 1 evil.com.local 9 typ host",
+                "has a .local name that is none",
+            ),
+            (
+                "1 1 udp 1 .local 9 typ host",
+                "has a .local name that is none",
+            ),
+            ("1 1 udp 1 \u{e9}.local 9 typ host", "has characters"),
+            ("1:2 1 udp 1 192.0.2.1 9 typ host", "has a foundation"),
+            (
+                "123456789012345678901234567890123 1 udp 1 192.0.2.1 9 typ host",
+                "has a foundation",
+            ),
+        ] {
+            let said = read_candidate(&format!("candidate:{line}"));
+            assert!(
+                matches!(said, Err(SdpError::Candidate(said)) if said.starts_with(why)),
+                "{line}: {said:?}"
+            );
+        }
+        let long = format!(
+            "candidate:1 1 udp 1 192.0.2.1 9 typ host {}",
+            "x".repeat(LONGEST)
+        );
+        let said = read_candidate(&long);
+        assert_eq!(
+            said,
+            Err(SdpError::Candidate("is longer than candidates are"))
+        );
+    }
+
+    #[test]
+    fn a_line_break_inside_json_smuggles_no_second_line_in() {
+        let json = r#"{"candidate":"candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=setup:active"}"#;
+        let said = read_candidate(json);
+        assert_eq!(
+            said,
+            Err(SdpError::Candidate(
+                "has characters that candidates never have"
+            ))
+        );
+    }
+
+    #[test]
+    fn several_candidates_come_together() {
+        let text = format!(
+            "here:\na={SRFLX}\ncandidate:1 1 udp 1 host.example 9 typ host\na=end-of-candidates\n"
+        );
+        let candidates = read_candidates(&text).unwrap();
+        assert_eq!((candidates.usable.len(), candidates.skipped.len()), (1, 1));
+        assert!(candidates.complete);
+        assert!(read_candidate(&text).is_err());
+        let json =
+            format!(r#"[{{"candidate":"{SRFLX}"}},{{"candidate":""}}] {{"candidate":"{SRFLX}"}}"#);
+        let again = read_candidates(&json).unwrap();
+        assert_eq!((again.usable, again.complete), (candidates.usable, true));
+    }
+
+    #[test]
+    fn what_is_no_candidate_is_named() {
+        let offer = include_str!("../../../tests/sdp/chromium-offer.json");
+        assert_eq!(read_candidate(offer), Err(SdpError::DescriptionInstead));
+        assert_eq!(read_candidate("hello"), Err(SdpError::NotADescription));
+        assert!(matches!(
+            read_candidate(r#"{"candidate":5}"#),
+            Err(SdpError::Candidate(_))
+        ));
+    }
 }

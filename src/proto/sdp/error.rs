@@ -78,9 +78,10 @@ impl SdpError {
             Self::Cut(_) | Self::Missing(_) => {
                 "copy all of it: terminals cut lines at 4096 characters, so put it into a file and give @FILE"
             }
-            Self::Bad(_) | Self::Candidate(_) => {
+            Self::Bad(_) => {
                 "copy it again; if it is the same, the program that made it may be at fault"
             }
+            Self::Candidate(_) => "give another one, with an IP address or a .local name",
             Self::Provisional => "wait for the final answer, of type answer",
             Self::Rollback => "make a new offer on the other side",
             Self::UnknownType => "the type is offer or answer",

@@ -33,7 +33,8 @@ pub(super) struct Found {
 
 impl Found {
     fn new(kind: Option<String>, text: &str) -> Option<Self> {
-        let lines = sdp_lines(text)?;
+        // Alone, `v=0` is talk about descriptions.
+        let lines = sdp_lines(text).filter(|lines| lines.len() > 1)?;
         Some(Self { kind, lines })
     }
 
@@ -61,13 +62,18 @@ pub(super) fn find(text: &str) -> Result<Found, SdpError> {
 #[must_use]
 pub fn resembles(text: &str) -> bool {
     text.len() <= MAX_TEXT
-        && (holds_description(text)
-            || is_cut_json(text)
-            || undecorated(text).lines().any(|line| {
-                let line = line.trim_start_matches(['"', ' ', '{']);
-                candidate::is_candidate(line.strip_prefix("a=").unwrap_or(line))
-                    || line.starts_with("candidate\":")
-            }))
+        && (holds_description(text) || holds_candidate(text) || holds_cut_json(text))
+}
+
+/// Whether something in the text is meant to be a candidate.
+fn holds_candidate(text: &str) -> bool {
+    let begins = |line: &str| {
+        let line = line.trim_start_matches(['"', '\'', '`', '>', ' ', '\t']);
+        candidate::is_candidate(line.strip_prefix("a=").unwrap_or(line))
+    };
+    text.contains("\"candidate\"")
+        || (text.contains("candidate:") && text.contains(" typ "))
+        || text.lines().any(begins)
 }
 
 /// Whether a description begins in the text.
@@ -132,11 +138,20 @@ pub(super) fn json_values(plain: &str) -> Vec<Value> {
     values
 }
 
-/// Where an object begins, or a string that holds one or a description.
+/// Where an object with something in it begins, or a string that holds one or a description.
 fn json_start(text: &str, from: usize) -> Option<usize> {
     let rest = text.get(from..)?;
-    let starts = ["{", "\"{", "\"v=0"].map(|start| rest.find(start));
-    starts.into_iter().flatten().min().map(|at| from + at)
+    let object = rest.match_indices('{').find(|&(at, brace)| {
+        let inside = rest.get(at + brace.len()..).unwrap_or_default();
+        inside.trim_start().starts_with('"')
+    });
+    let strings = ["\"{", "\"v=0"].map(|start| rest.find(start));
+    strings
+        .into_iter()
+        .chain([object.map(|(at, _)| at)])
+        .flatten()
+        .min()
+        .map(|at| from + at)
 }
 
 /// Looks for `"sdp"` at any depth: programs wrap it as they like. Values are at most 128 deep,
@@ -279,14 +294,14 @@ pub(super) fn what_else(text: &str) -> SdpError {
     if start.is_empty() {
         return SdpError::Empty;
     }
-    if is_cut_json(&plain) || base64_texts(&plain).any(|inner| is_cut_json(&inner)) {
-        return SdpError::Cut("before the JSON around it");
+    if holds_cut_json(&plain) {
+        return SdpError::Cut("before the JSON around it does");
     }
     let head: String = start.chars().take(256).collect::<String>().to_lowercase();
     if start.starts_with('<') || head.contains("<html") || head.contains("<!doctype") {
         return SdpError::Html;
     }
-    if plain.contains("candidate:") {
+    if holds_candidate(text) {
         return SdpError::CandidateInstead;
     }
     match token::parse_invite(text) {
@@ -301,7 +316,273 @@ pub(super) fn what_else(text: &str) -> SdpError {
     }
 }
 
+fn holds_cut_json(text: &str) -> bool {
+    is_cut_json(text) || base64_texts(text).any(|inner| is_cut_json(&inner))
+}
+
 /// JSON of a description without its end.
 fn is_cut_json(text: &str) -> bool {
     text.contains('{') && text.contains("\"sdp\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fuzz;
+    use super::super::session::tests::{CORPUS, corpus};
+    use super::super::{RemoteCandidate, Session, read};
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn base64(text: &str) -> String {
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut encoded = String::new();
+        for chunk in text.as_bytes().chunks(3) {
+            let at = |i: usize| u32::from(*chunk.get(i).unwrap_or(&0));
+            let bits = at(0) << 16 | at(1) << 8 | at(2);
+            for i in 0..4 {
+                let value = bits >> (18 - 6 * i) & 63;
+                encoded.push(if i <= chunk.len() {
+                    char::from(ALPHABET[value as usize])
+                } else {
+                    '='
+                });
+            }
+        }
+        encoded
+    }
+
+    /// Breaks lines as a terminal of this width does.
+    fn wrapped(text: &str, width: usize) -> String {
+        let lines = text.lines().flat_map(|line| line.as_bytes().chunks(width));
+        lines
+            .map(|line| String::from_utf8(line.to_vec()).unwrap() + "\n")
+            .collect()
+    }
+
+    #[test]
+    fn sdp_is_found_however_it_was_pasted() {
+        for (name, text) in CORPUS {
+            let plain = Session {
+                kind: None,
+                ..read(text).unwrap()
+            };
+            let sdp = &plain.text;
+            let lines = || sdp.lines();
+            let quoted: String = lines().map(|line| format!("> {line}\n")).collect();
+            let twice: String = lines().map(|line| format!(">> {line}\r\n>>\r\n")).collect();
+            for (how, form) in [
+                ("as it is", sdp.clone()),
+                ("with LF", sdp.replace("\r\n", "\n")),
+                ("with CR", sdp.replace("\r\n", "\r")),
+                ("trimmed", sdp.trim_end().to_owned()),
+                ("with a BOM", format!("\u{feff}{sdp}")),
+                ("indented", sdp.replace("\r\n", "\n    ")),
+                ("double-spaced", sdp.replace("\r\n", "\r\n\r\n")),
+                ("quoted", quoted),
+                ("quoted twice and spaced", twice),
+                ("fenced", format!("Here it is:\n```sdp\n{sdp}```\nthanks!")),
+                ("amid talk", format!("my offer:\n\n{sdp}\nbye, see you\n")),
+                ("in one line", sdp.replace("\r\n", " ")),
+                ("in one line of a terminal", sdp.replace("\r\n", "  ")),
+                ("as a JSON string", json!(sdp).to_string()),
+                (
+                    "escaped",
+                    format!("sdp: '{}'}}", sdp.replace("\r\n", "\\r\\n")),
+                ),
+                ("as Node prints it", sdp.replace("\r\n", "\\r\\n' +\n    '")),
+                ("in base64", base64(sdp)),
+                ("in base64 lines", wrapped(&base64(sdp), 76)),
+                ("with invisible characters", sdp.replace("m=", "\u{200b}m=")),
+            ] {
+                assert_eq!(read(&form), Ok(plain.clone()), "{name} {how}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_found_however_it_was_pasted() {
+        for (name, text) in CORPUS {
+            let session = read(text).unwrap();
+            let kind = session.probable_kind();
+            let session = Session {
+                kind: Some(kind),
+                ..session
+            };
+            let json = session.to_json(kind);
+            let (word, sdp) = (kind.word(), &session.text);
+            let other_order = format!(r#"{{"sdp":{},"type":"{word}"}}"#, json!(sdp));
+            let pretty = serde_json::to_string_pretty(&json!({"type": word, "sdp": sdp})).unwrap();
+            for (how, form) in [
+                ("as it is", json.clone()),
+                ("in the other order", other_order),
+                ("pretty", pretty.clone()),
+                ("pretty and quoted", pretty.replace('\n', "\n> ")),
+                ("pretty in one line", pretty.replace('\n', " ")),
+                ("wrapped", wrapped(&json, 80)),
+                ("amid talk", format!("offer {{1}}: {json} and {{so}} on")),
+                ("in backticks", format!("`{json}`")),
+                ("encoded twice", json!(json).to_string()),
+                ("with LF inside", json.replace("\\r\\n", "\\n")),
+                (
+                    "with more keys",
+                    json!({"id": 5, "type": word, "sdp": sdp, "x": null}).to_string(),
+                ),
+                (
+                    "wrapped in a message",
+                    json!({"to": "a", "data": {"type": word, "sdp": sdp}}).to_string(),
+                ),
+                (
+                    "under sdp",
+                    json!({"sdp": {"type": word, "sdp": sdp}}).to_string(),
+                ),
+                ("as text in a message", json!({"body": json}).to_string()),
+                ("in base64", base64(&json)),
+                ("pretty in base64", base64(&pretty)),
+                (
+                    "in base64 for links",
+                    base64(&json)
+                        .replace('+', "-")
+                        .replace('/', "_")
+                        .replace('=', ""),
+                ),
+                (
+                    "in base64 lines",
+                    format!(
+                        "> {}",
+                        wrapped(&base64(&json), 64).trim().replace('\n', "\n> ")
+                    ),
+                ),
+                (
+                    "in base64 with talk",
+                    format!("paste this:\n{}\n\n(from pion)", base64(&json)),
+                ),
+            ] {
+                assert_eq!(read(&form), Ok(session.clone()), "{name} {how}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_terminal_that_broke_lines_costs_at_most_candidates() {
+        for (name, text) in CORPUS {
+            let session = read(text).unwrap();
+            // A break at a space cannot be seen: such candidates are refused, never misread.
+            for width in 60..=100 {
+                let Ok(broken) = read(&wrapped(&session.text, width)) else {
+                    continue;
+                };
+                assert_eq!(broken.fingerprint, session.fingerprint, "{name} {width}");
+                assert_eq!(broken.ufrag, session.ufrag, "{name} {width}");
+                let known = |c: &RemoteCandidate| {
+                    let same = |k: &RemoteCandidate| (&k.host, k.priority) == (&c.host, c.priority);
+                    session.candidates.iter().any(same)
+                };
+                assert!(broken.candidates.iter().all(known), "{name} {width}");
+            }
+            assert!(read(&wrapped(&session.text, 80)).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_something_else_is_named() {
+        let invite = "KH000G40R40M30E209185GR38E1ZGE3RQ3WKJYDSZ8X7NEQV7DXVQZ1WFJYFTFBXQQZ3WZNYZWZQZFY1SDC983G58045C7JT6B01RGFVJ8H33R";
+        let candidate = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host";
+        for (text, error) in [
+            ("", SdpError::Empty),
+            (" \n> \n```\n```", SdpError::Empty),
+            ("hello", SdpError::NotADescription),
+            ("v=1", SdpError::NotADescription),
+            ("IPv=0 o=x", SdpError::NotADescription),
+            ("<!DOCTYPE html><html><body>v=0", SdpError::Html),
+            ("<p>", SdpError::Html),
+            (invite, SdpError::InviteInstead),
+            (&invite[..60], SdpError::InviteInstead),
+            ("SC07-21ZE-91H0", SdpError::ReplyInstead),
+            (candidate, SdpError::CandidateInstead),
+            (r#"{"candidate":""}"#, SdpError::CandidateInstead),
+            (
+                r#"{"sdp":5}"#,
+                SdpError::Cut("before the JSON around it does"),
+            ),
+            (&"v=0 ".repeat(MAX_TEXT), SdpError::TooLong),
+        ] {
+            assert_eq!(read(text).err(), Some(error), "{text:.80}");
+        }
+    }
+
+    #[test]
+    fn a_paste_that_was_cut_is_noticed_wherever_that_is() {
+        for (name, text) in CORPUS {
+            let whole = read(text).unwrap();
+            for end in (1..text.trim_end().len() - 1).step_by(7) {
+                match read(&text[..end]) {
+                    Err(error) => assert!(!error.hint().is_empty()),
+                    // Raw SDP shows no end: what is there must be right, all the same.
+                    Ok(read) if name.ends_with(".sdp") => {
+                        assert_eq!(read.fingerprint, whole.fingerprint, "{name} {end}");
+                        assert_eq!(read.setup, whole.setup, "{name} {end}");
+                    }
+                    // Cut after the description, where only its type may still have been missing.
+                    Ok(read) => assert_eq!(read.text, whole.text, "{name} {end}"),
+                }
+            }
+            let half = read(&text[..text.len() / 2]).unwrap_err();
+            let hint = SdpError::Cut("").hint();
+            assert_eq!(half.hint(), hint, "{name}: {half}");
+        }
+    }
+
+    #[test]
+    fn of_several_descriptions_the_first_is_read() {
+        let (offer, answer) = (corpus("safari-offer.sdp"), corpus("firefox-answer.sdp"));
+        assert_eq!(read(&format!("{offer}{answer}")), read(offer));
+        assert_eq!(read(&format!("{answer}\n---\n{offer}")), read(answer));
+    }
+
+    #[test]
+    fn a_description_is_found_in_a_long_thread() {
+        let talk = "On Monday {somebody} wrote: \"v=0\" is how it begins.\n".repeat(2000);
+        let text = format!("{talk}\n{}\n", corpus("safari-offer.sdp"));
+        assert!(text.len() > 100_000);
+        assert_eq!(read(&text), read(corpus("safari-offer.sdp")));
+    }
+
+    /// A text of the corpus with some of its bytes changed, doubled or left out.
+    fn damaged() -> impl Strategy<Value = Vec<u8>> {
+        let change = (any::<prop::sample::Index>(), 0..4_u8, any::<u8>());
+        let changes = prop::collection::vec(change, 0..8);
+        (0..CORPUS.len(), changes).prop_map(|(which, changes)| {
+            let mut text = CORPUS[which].1.as_bytes().to_vec();
+            for (at, how, byte) in changes {
+                let at = at.index(text.len().max(1));
+                match how {
+                    0 if !text.is_empty() => text[at] = byte,
+                    1 if !text.is_empty() => drop(text.remove(at)),
+                    2 => text.truncate(at),
+                    _ => text.insert(at.min(text.len()), byte),
+                }
+            }
+            text
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            fuzz(text.as_bytes());
+            fuzz(&bytes);
+        }
+
+        #[test]
+        fn no_damage_makes_the_reader_panic(text in damaged()) {
+            fuzz(&text);
+        }
+
+        #[test]
+        fn no_lines_make_the_reader_panic(lines in prop::collection::vec("[vosmact]=(candidate:|group:|mid:|setup:|ice-|-|0)?[ -~]{0,30}", 0..20)) {
+            fuzz(lines.join("\r\n").as_bytes());
+            fuzz(format!("v=0\n{}", lines.join("\n")).as_bytes());
+        }
+    }
 }
