@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::common::ScreenArgs;
 use super::failure::Failure;
 use super::input::{self, TokenSource};
+use super::suggest;
 use super::ui::{Ctx, Palette};
 use crate::exit::Exit;
 use crate::proto::token::{self, Candidate, Invite, Kind, Token};
@@ -36,11 +37,7 @@ pub struct Args {
 /// There is no token, or it is not one.
 pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     let text = input::read_token(args.token.as_ref(), "token: ", &ctx).await?;
-    let token = token::parse(&text).map_err(|error| {
-        Failure::usage(error.to_string())
-            .kind("token")
-            .hint(error.hint())
-    })?;
+    let token = token::parse(&text).map_err(|error| suggest::token(&error, args.token.as_ref()))?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
