@@ -27,7 +27,7 @@ const REPLY_AFTER: Duration = Duration::from_secs(3);
 /// How often a folder is looked at for the other side's file.
 const LOOK: Duration = Duration::from_millis(50);
 /// A token file holds little; more is not one.
-const MAX_TOKEN_FILE: u64 = 64 * 1024;
+const MAX_TOKEN_FILE: u64 = input::LIMIT as u64;
 /// The window that a link wants; less is worth a word at -v.
 const WANTED_BUFFER: usize = 4 << 20;
 

@@ -33,8 +33,8 @@ pub use reply::{MAX_CANDIDATES as MAX_REPLY_CANDIDATES, Reply};
 
 use text::Reading;
 
-/// The longest text that is searched for a code, in bytes. A quoted mail fits; a file does not.
-pub const MAX_TEXT: usize = 64 * 1024;
+/// The longest text that is searched for a code, in bytes. A long chat fits; most files do not.
+pub const MAX_TEXT: usize = 256 * 1024;
 
 /// Either code.
 #[derive(Clone, Debug, PartialEq, Eq)]
