@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::common::ScreenArgs;
 use super::failure::Failure;
 use super::input::{self, TokenSource};
+use super::suggest;
 use super::ui::{Ctx, Palette};
 use crate::exit::Exit;
 use crate::proto::sdp::{Host, RemoteCandidate, SdpType, Session};
@@ -62,11 +63,7 @@ enum Form {
 /// There is no token, it is not one, or it has no such form.
 pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     let text = input::read_token(args.token.as_ref(), "token: ", &ctx).await?;
-    let token = token::parse(&text).map_err(|error| {
-        Failure::usage(error.to_string())
-            .kind("token")
-            .hint(error.hint())
-    })?;
+    let token = token::parse(&text).map_err(|error| suggest::token(&error, args.token.as_ref()))?;
     if let Some(form) = args.to {
         ctx.ui.raw(converted(&token, form)?.as_bytes())?;
         return Ok(Exit::Done);

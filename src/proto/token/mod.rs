@@ -37,7 +37,7 @@ pub(super) use text::is_invisible;
 use super::sdp::{self, Candidates, Session};
 use text::Reading;
 
-/// The longest text that is searched for a code, in bytes. A long thread of mail fits.
+/// The longest text that is searched for a code, in bytes. A long chat fits; most files do not.
 pub const MAX_TEXT: usize = 256 * 1024;
 
 /// What one side hands to the other: a code of ours, or what another WebRTC program made.
