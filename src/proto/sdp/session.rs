@@ -121,6 +121,12 @@ pub fn read(text: &str) -> Result<Session, SdpError> {
     session(kind, &found)
 }
 
+/// A description in the JSON that browsers make and take, on one line.
+#[must_use]
+pub fn json(kind: SdpType, sdp: &str) -> String {
+    format!(r#"{{"type":"{}","sdp":{}}}"#, kind.word(), Value::from(sdp))
+}
+
 impl Session {
     /// What it is: what was said, or else what `a=setup` lets only one of both be
     /// (RFC 8842 §5.2: an answer chooses).
@@ -135,8 +141,7 @@ impl Session {
     /// The JSON that browsers make and take.
     #[must_use]
     pub fn to_json(&self, kind: SdpType) -> String {
-        let sdp = Value::from(self.text.as_str());
-        format!(r#"{{"type":"{}","sdp":{sdp}}}"#, kind.word())
+        json(kind, &self.text)
     }
 
     /// The same data channel alone, in the one form that every agent reads: without other
