@@ -455,7 +455,7 @@ fn tagged<'a>(top: Level<'a>, sections: &[Level<'a>], own: Level<'a>) -> Option<
 }
 
 /// The names in each BUNDLE group.
-fn bundles<'a>(top: Level<'a>) -> impl Iterator<Item = impl Iterator<Item = &'a str>> {
+fn bundles(top: Level<'_>) -> impl Iterator<Item = impl Iterator<Item = &str>> {
     top.all("group")
         .map(str::split_ascii_whitespace)
         .filter_map(|mut words| (words.next() == Some("BUNDLE")).then_some(words))
