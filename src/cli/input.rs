@@ -512,10 +512,7 @@ impl Reader {
                 None => self.question.as_ref().map(|_| FOREGROUND_CHECK),
                 some => some,
             };
-            let timespec = timeout.map(|time| Timespec {
-                tv_sec: time.as_secs().cast_signed(),
-                tv_nsec: time.subsec_nanos().into(),
-            });
+            let timespec = timeout.map(timespec);
             let ours = on_stage.then_some(&self.input);
             let mut fds: Vec<PollFd<'_>> = ours
                 .into_iter()
@@ -614,6 +611,13 @@ impl Reader {
     }
 }
 
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: time.as_secs().cast_signed(),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
 impl Drop for Reader {
     /// The shell would take the rest of a paste for commands.
     fn drop(&mut self) {
@@ -625,13 +629,9 @@ impl Drop for Reader {
         }
         let mut read = 0;
         let mut buffer = [0; 4096];
-        let stall = Timespec {
-            tv_sec: 0,
-            tv_nsec: STALL.subsec_nanos().into(),
-        };
         while self.editor.pasting && read < MOST_SWALLOWED {
             let mut fds = [PollFd::new(&self.input, PollFlags::IN)];
-            if !matches!(poll(&mut fds, Some(&stall)), Ok(1..)) {
+            if !matches!(poll(&mut fds, Some(&timespec(MARKED_STALL))), Ok(1..)) {
                 break;
             }
             match rustix::io::read(&self.input, &mut buffer) {
