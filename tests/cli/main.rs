@@ -13,6 +13,7 @@ mod mistakes;
 mod pastes;
 mod places;
 mod process;
+mod sdp;
 mod terminal;
 mod token;
 mod transfer;
