@@ -28,7 +28,8 @@ use crate::report::sanitize::Shown;
 Examples:
   knothole receive KH...
   knothole receive @invite.txt -y -o Downloads
-  knothole receive -o - KH... | tar x")]
+  knothole receive -o - KH... | tar x
+  knothole receive @offer.json")]
 pub struct Args {
     /// The invite; @FILE or - to read it from there; asked for when left out
     #[arg(env = "KNOTHOLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]

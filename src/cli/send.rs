@@ -22,7 +22,8 @@ use crate::io::transfer;
 Examples:
   knothole send photo.jpg notes.txt
   tar c folder | knothole send -
-  knothole send photo.jpg --to @invite.txt")]
+  knothole send photo.jpg --to @invite.txt
+  knothole send photo.jpg --sdp")]
 pub struct Args {
     /// Files to send; - for standard input
     #[arg(required = true, value_name = "PATH")]
