@@ -29,7 +29,8 @@ Examples:
   knothole receive KH...
   knothole receive @invite.txt -y -o Downloads
   knothole receive --qr-image screenshot.png
-  knothole receive -o - KH... | tar x")]
+  knothole receive -o - KH... | tar x
+  knothole receive @offer.json")]
 pub struct Args {
     /// The invite; @FILE or - to read it from there; asked for when left out
     #[arg(env = "KNOTHOLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]

@@ -6,6 +6,7 @@ use super::common::{Common, Reach};
 use super::failure::Failure;
 use super::input::TokenSource;
 use super::meet::{self, MeetArgs, Meeting, Role};
+use super::suggest;
 use super::transfer::Screen;
 use super::ui::Ctx;
 use crate::exit::Exit;
@@ -22,7 +23,8 @@ Examples:
   knothole send photo.jpg notes.txt
   tar c folder | knothole send -
   knothole send photo.jpg --qr-file invite.png
-  knothole send photo.jpg --to @invite.txt")]
+  knothole send photo.jpg --to @invite.txt
+  knothole send photo.jpg --sdp")]
 pub struct Args {
     /// Files to send; - for standard input
     #[arg(required = true, value_name = "PATH")]
@@ -105,6 +107,9 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         What::Files(paths) => paths.clone(),
         What::Stdin => vec![PathBuf::from("-")],
     };
+    if let Some(failure) = paths.iter().find_map(|path| suggest::file(path)) {
+        return Err(failure);
+    }
     let sources = Source::open_all(&paths).map_err(file_failure)?;
     let meeting = Meeting {
         role: request.role,

@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
+use std::thread::JoinHandle;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::env::{Env, KNOTHOLE};
+use crate::process::PATIENCE;
 use crate::token::invite;
 
 /// A terminal window with the program in it.
@@ -23,6 +26,11 @@ pub struct Window {
 
 impl Window {
     pub fn open(env: &Env, args: &[&str]) -> Self {
+        Self::sized(env, args, 80)
+    }
+
+    /// One with so many columns.
+    pub fn sized(env: &Env, args: &[&str], columns: u16) -> Self {
         let screen =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&screen).unwrap();
@@ -31,7 +39,7 @@ impl Window {
         let terminal = ioctl_tiocgptpeer(&screen, flags).unwrap();
         let size = Winsize {
             ws_row: 24,
-            ws_col: 80,
+            ws_col: columns,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
@@ -61,6 +69,11 @@ impl Window {
     pub fn wait_for(&mut self, words: &str) {
         let mut buffer = [0; 4096];
         while !String::from_utf8_lossy(&self.seen).contains(words) {
+            let mut fds = [PollFd::new(&self.screen, PollFlags::IN)];
+            let patience = Timespec::try_from(PATIENCE).unwrap();
+            let shown = poll(&mut fds, Some(&patience)).unwrap();
+            let seen = String::from_utf8_lossy(&self.seen);
+            assert!(shown > 0, "not in time: {words:?}: {seen}");
             let n = self.screen.read(&mut buffer).unwrap();
             assert!(
                 n > 0,
@@ -71,25 +84,49 @@ impl Window {
         }
     }
 
-    /// Everything that was drawn so far.
+    /// All that was drawn so far.
     pub fn seen(&self) -> String {
         String::from_utf8_lossy(&self.seen).into_owned()
     }
 
-    pub fn type_in(&mut self, keys: &str) {
+    pub fn type_in(&mut self, keys: &str) -> JoinHandle<std::io::Result<()>> {
         // The program draws while it reads: whoever only writes fills both buffers and is stuck.
-        let mut keyboard = self.screen.try_clone().unwrap();
+        let mut keyboard = self.keyboard();
         let keys = keys.as_bytes().to_vec();
-        std::thread::spawn(move || keyboard.write_all(&keys));
+        std::thread::spawn(move || keyboard.write_all(&keys))
     }
 
-    pub fn end(mut self) -> (i32, String) {
-        // Goes on reading, so that the program is not held up by a full screen.
+    pub fn keyboard(&self) -> File {
+        self.screen.try_clone().unwrap()
+    }
+
+    /// Waits for the program's end, and returns what of the input a shell would read now.
+    pub fn left(&mut self) -> String {
+        const END: &str = "END OF WHAT WAS LEFT";
+        self.read_on();
+        self.child.wait().unwrap();
+        self.type_in(&format!("\n{END}\n"));
+        let mut terminal = File::from(self.terminal.try_clone().unwrap());
+        let (mut left, mut buffer) = (Vec::new(), [0; 4096]);
+        while !String::from_utf8_lossy(&left).contains(END) {
+            let n = terminal.read(&mut buffer).unwrap();
+            left.extend_from_slice(&buffer[..n]);
+        }
+        let left = String::from_utf8_lossy(&left);
+        left.replace(END, "").trim().to_owned()
+    }
+
+    /// Goes on reading, so that the program is not held up by a full screen.
+    pub fn read_on(&self) {
         let mut screen = self.screen.try_clone().unwrap();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while screen.read(&mut buffer).is_ok_and(|n| n > 0) {}
         });
+    }
+
+    pub fn end(mut self) -> (i32, String) {
+        self.read_on();
         let mut out = String::new();
         self.child
             .stdout

@@ -21,6 +21,7 @@ mod cases;
 mod daemon;
 mod net;
 mod proc;
+mod sdp;
 mod selfcheck;
 
 use std::any::type_name;
