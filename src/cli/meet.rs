@@ -6,9 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::ArgAction;
 use tokio::sync::mpsc;
 
-use super::common::{self, Reach, Via};
+use super::common::{self, Reach, Switch, Via};
 use super::failure::Failure;
 use super::input::{self, Lines, TokenSource};
 use super::qr;
@@ -17,6 +18,7 @@ use crate::exit::Exit;
 use crate::io::peer::{
     Endpoint, Granted, Issuer, Joiner, Link, LinkError, Notice, PathKind, Waiting, unix_now, window,
 };
+use crate::proto::app::Local;
 use crate::proto::token::{self, Candidate, Invite, Reply, Token, TokenError};
 use crate::report::human;
 use crate::report::model::{self, Event, State, TokenKind};
@@ -47,9 +49,25 @@ pub struct MeetArgs {
     /// Exchange invite and reply as files in a folder that both sides see
     #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
     via: Option<Via>,
+
+    /// Have both sides compare six words on their screens before anything is sent
+    ///
+    /// They are made from both certificates, so they differ when somebody in the middle exchanged
+    /// the invite. Read them to each other; nothing moves until both sides have said yes.
+    #[arg(long, env = "KNOTHOLE_VERIFY", value_parser = Switch, action = ArgAction::SetTrue)]
+    pub verify: bool,
 }
 
 impl MeetArgs {
+    /// What this side says about itself.
+    #[must_use]
+    pub fn local(&self) -> Local<'static> {
+        Local {
+            version: env!("CARGO_PKG_VERSION"),
+            verify: self.verify,
+        }
+    }
+
     /// Whether tokens travel in another way than through the standard streams.
     #[must_use]
     pub fn has_way(&self) -> bool {

@@ -24,6 +24,7 @@ pub mod signals;
 pub mod token;
 mod transfer;
 pub mod ui;
+mod words;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};

@@ -12,6 +12,7 @@ use super::input::{self, TokenSource};
 use super::meet::{self, MeetArgs, Meeting, Role};
 use super::transfer::Screen;
 use super::ui::Ctx;
+use super::words;
 use crate::exit::Exit;
 use crate::io::files::{Action, Destination, Existing, FileErrorKind, PeerName, Planned, Refusal};
 use crate::io::transfer::{self, Decision};
@@ -182,7 +183,8 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     let mut report = |report| screen.borrow_mut().report(report);
     let ended = transfer::receive(
         link,
-        env!("CARGO_PKG_VERSION"),
+        args.meet.local(),
+        |words| words::compare(words, args.meet.verify, &ctx),
         decide,
         stopped,
         &mut report,

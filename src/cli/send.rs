@@ -8,6 +8,7 @@ use super::input::TokenSource;
 use super::meet::{self, MeetArgs, Meeting, Role};
 use super::transfer::Screen;
 use super::ui::Ctx;
+use super::words;
 use crate::exit::Exit;
 use crate::io::files::{FileError, FileErrorKind, Source};
 use crate::io::transfer;
@@ -125,7 +126,8 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     let ended = transfer::send(
         link,
         sources,
-        env!("CARGO_PKG_VERSION"),
+        args.meet.local(),
+        |words| words::compare(words, args.meet.verify, &ctx),
         stopped,
         &mut |report| {
             screen.report(report);

@@ -221,6 +221,13 @@ fn hint(outcome: &Outcome) -> Option<&'static str> {
         Remedy::There => {
             Some("it has to be changed at the other side; then try again with a new invite")
         }
+        Remedy::HandOver => Some(
+            "somebody may be in the middle, with an invite of their own in place of yours; nothing \
+             was sent: make a new invite and hand it over in another way",
+        ),
+        Remedy::Terminal => {
+            Some("-y does not compare words: run both sides on terminals, or both without --verify")
+        }
         Remedy::UpdateHere => Some("update knothole here"),
         Remedy::UpdateThere => Some("update knothole at the other side"),
     }

@@ -124,7 +124,8 @@ impl Issuer {
                     match self.admit(&joiner, &incoming, replies).await? {
                         Some(connection) => {
                             let remote = self.opened.into();
-                            return Link::new(connection, self.endpoint, remote, self.patience);
+                            let peer = joiner.fingerprint;
+                            return Link::new(connection, self.endpoint, peer, remote, self.patience);
                         }
                         None => say(Waiting::Forgotten(incoming.from)),
                     }

@@ -120,6 +120,7 @@ impl Joiner {
         Link::new(
             self.connection,
             self.endpoint,
+            self.invite.fingerprint,
             self.invite.candidates,
             self.patience,
         )

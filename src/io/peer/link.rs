@@ -10,7 +10,7 @@ use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 use super::connection::Connection;
 use super::endpoint::Endpoint;
-use crate::proto::token::{Candidate, Kind};
+use crate::proto::token::{Candidate, Fingerprint, Kind};
 
 /// How long the last message may take to leave this machine.
 const LAST_WORD: Duration = Duration::from_millis(300);
@@ -120,6 +120,8 @@ pub struct Link {
     connection: Connection,
     channel: Arc<dyn DataChannel>,
     endpoint: Endpoint,
+    /// Of the peer's certificate, as the handshake had to prove it.
+    peer: Fingerprint,
     /// What the token or reply said about the peer's addresses.
     remote: Vec<Candidate>,
     patience: Duration,
@@ -132,6 +134,7 @@ impl Link {
     pub(super) fn new(
         connection: Connection,
         endpoint: Endpoint,
+        peer: Fingerprint,
         remote: Vec<Candidate>,
         patience: Duration,
     ) -> Result<Self, LinkError> {
@@ -140,6 +143,7 @@ impl Link {
             connection,
             channel,
             endpoint,
+            peer,
             remote,
             patience,
             since: Instant::now(),
@@ -214,6 +218,13 @@ impl Link {
             .heard
             .unwrap_or(self.since)
             .elapsed()
+    }
+
+    /// The fingerprints of our certificate and of the peer's: whoever ends the encryption in the
+    /// middle has others.
+    #[must_use]
+    pub fn fingerprints(&self) -> [Fingerprint; 2] {
+        [self.connection.fingerprint, self.peer]
     }
 
     /// The path that carries data now; `None` before the first data.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{Cancelled, Ended, Report, Silence, TICK, last_word};
+use super::{Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word};
 use crate::io::files::{FileError, Incoming, Planned};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
-    CancelReason, Closing, DeclineReason, Digest, Local, Offer, Outcome, Receiver,
-    transfer::receiver,
+    CancelReason, Closing, DeclineReason, Digest, Local, Offer, Outcome, Receiver, Words,
+    transfer::receiver, words,
 };
 
 /// How long the writing thread may take to tidy up.
@@ -49,23 +49,24 @@ enum Written {
     },
 }
 
-/// Receives what the peer offers, if `decide` takes it.
-pub async fn receive<D>(
+/// Receives what the peer offers, if `decide` takes it; `compare` is asked first where one side
+/// wants the words compared.
+pub async fn receive<C, D>(
     link: Link,
-    version: &str,
+    local: Local<'_>,
+    compare: impl FnOnce(Words) -> C,
     decide: impl FnOnce(Arc<[Offer]>, Option<u64>) -> D,
     cancelled: impl Cancelled,
     report: &mut dyn FnMut(Report),
 ) -> Ended
 where
+    C: Future<Output = Compared>,
     D: Future<Output = Decision>,
 {
     let mut driver = Driver {
         link,
-        machine: Receiver::new(Local {
-            version,
-            verify: false,
-        }),
+        machine: Receiver::new(local),
+        compare: false,
         offer: None,
         jobs: None,
         done: None,
@@ -74,7 +75,7 @@ where
         digests: vec![],
         batch: vec![],
     };
-    driver.run(decide, cancelled, report).await;
+    driver.run(compare, decide, cancelled, report).await;
     let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
     // The writing thread removes an unfinished file when it has no more jobs.
     driver.jobs = None;
@@ -95,6 +96,8 @@ where
 struct Driver {
     link: Link,
     machine: Receiver,
+    /// The machine asked for the words to be compared.
+    compare: bool,
     offer: Option<(Arc<[Offer]>, Option<u64>)>,
     jobs: Option<mpsc::Sender<Job>>,
     done: Option<mpsc::UnboundedReceiver<Written>>,
@@ -106,16 +109,18 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run<D>(
+    async fn run<C, D>(
         &mut self,
+        compare: impl FnOnce(Words) -> C,
         decide: impl FnOnce(Arc<[Offer]>, Option<u64>) -> D,
         cancelled: impl Cancelled,
         report: &mut dyn FnMut(Report),
     ) where
+        C: Future<Output = Compared>,
         D: Future<Output = Decision>,
     {
-        let mut decide = Some(decide);
-        let mut decision = std::pin::pin!(None);
+        let (mut compare, mut comparison) = (Some(compare), Question::new());
+        let (mut decide, mut decision) = (Some(decide), Question::new());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::default();
@@ -131,10 +136,19 @@ impl Driver {
             {
                 return;
             }
+            if self.machine.outcome().is_some() {
+                comparison.withdraw();
+                decision.withdraw();
+            }
+            if std::mem::take(&mut self.compare)
+                && let Some(compare) = compare.take()
+            {
+                comparison.ask(compare(words(self.link.fingerprints())));
+            }
             if let Some((offers, total)) = self.offer.take()
                 && let Some(decide) = decide.take()
             {
-                decision.set(Some(decide(offers, total)));
+                decision.ask(decide(offers, total));
             }
             let closing = self.machine.closing();
             tokio::select! {
@@ -144,17 +158,18 @@ impl Driver {
                     self.machine.cancel(CancelReason::User, "");
                 }
                 written = next_written(self.done.as_mut()) => self.take_written(written, report),
-                taken = decided(decision.as_mut()) => {
-                    decision.set(None);
-                    match taken {
-                        Decision::Accept(planned) => {
-                            self.start_writer(planned);
-                            self.machine.accept();
-                            report(Report::Accepted);
-                        }
-                        Decision::Decline(reason, text) => self.machine.decline(reason, &text),
+                compared = comparison.answer() => match compared.refusal() {
+                    None => self.machine.agree(),
+                    Some(reason) => self.machine.cancel(reason, ""),
+                },
+                taken = decision.answer() => match taken {
+                    Decision::Accept(planned) => {
+                        self.start_writer(planned);
+                        self.machine.accept();
+                        report(Report::Accepted);
                     }
-                }
+                    Decision::Decline(reason, text) => self.machine.decline(reason, &text),
+                },
                 _ = tick.tick() => {
                     report(Report::Bytes(self.machine.received_bytes()));
                     silence.watch(&self.link, report);
@@ -219,6 +234,7 @@ impl Driver {
                 receiver::Output::Event(receiver::Event::Connected(peer)) => {
                     report(Report::Hello(peer));
                 }
+                receiver::Output::Event(receiver::Event::Compare) => self.compare = true,
                 receiver::Output::Event(_) => {}
                 receiver::Output::Idle => return,
             }
@@ -288,15 +304,6 @@ async fn room(jobs: Option<mpsc::Sender<Job>>) -> Option<mpsc::OwnedPermit<Job>>
 async fn next_written(done: Option<&mut mpsc::UnboundedReceiver<Written>>) -> Option<Written> {
     match done {
         Some(done) => done.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn decided<D: Future<Output = Decision>>(
-    decision: std::pin::Pin<&mut Option<D>>,
-) -> Decision {
-    match decision.as_pin_mut() {
-        Some(decision) => decision.await,
         None => std::future::pending().await,
     }
 }

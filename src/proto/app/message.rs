@@ -346,6 +346,8 @@ words! {
         Role = "role",
         /// A person says that the words on the two screens differ.
         Words = "words",
+        /// The words are to be compared, and there is no person to do it.
+        NoTerminal = "no-terminal",
         /// The other side broke the protocol.
         Protocol = "protocol",
         /// Something else; see the text.

@@ -21,6 +21,7 @@ pub mod message;
 pub mod opening;
 pub mod outcome;
 pub mod transfer;
+pub mod words;
 
 mod fuzz;
 #[doc(hidden)]
@@ -31,3 +32,4 @@ pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer};
 pub use opening::Opening;
 pub use outcome::{Closing, FileRef, Outcome, OutcomeKind, Problem, Remedy, Side};
 pub use transfer::{Receiver, Sender};
+pub use words::{Words, words};
