@@ -137,9 +137,9 @@ pub async fn confirm(question: &str, default: bool, ctx: &Ctx) -> Result<Option<
 /// standard input that is no terminal. Dropping it stops the reading and gives the terminal back.
 #[derive(Debug)]
 pub struct Lines {
+    /// Dropped first, so that a thread that waits for room in the channel goes on.
     lines: mpsc::Receiver<String>,
-    wake: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _reading: Option<Reading>,
     interactive: bool,
 }
 
@@ -160,11 +160,9 @@ impl Lines {
             None => None,
         };
         let (send, lines) = mpsc::channel(16);
-        let (wake, thread) = reader.and_then(|reader| spawn(reader, send).ok()).unzip();
         Self {
             lines,
-            wake,
-            thread,
+            _reading: reader.and_then(|reader| read_lines(reader, send).ok()),
             interactive,
         }
     }
@@ -185,30 +183,48 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+fn read_lines(reader: Reader, send: mpsc::Sender<String>) -> io::Result<Reading> {
+    Reading::start(reader, move |reader, woken| {
+        while let Ok(Got::Line(line)) = reader.next(Some(woken)) {
+            if !line.trim().is_empty() && send.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    })
+}
+
+/// A thread that reads. Dropping this ends the reading, and gives the terminal back before anything
+/// else is shown.
+#[derive(Debug)]
+struct Reading {
+    wake: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reading {
+    fn start(
+        mut reader: Reader,
+        read: impl FnOnce(&mut Reader, &OwnedFd) + Send + 'static,
+    ) -> io::Result<Self> {
+        // Closing the one end makes the other readable: that is the whole message.
+        let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)?;
+        let thread = std::thread::Builder::new()
+            .name("input".into())
+            .spawn(move || read(&mut reader, &woken))?;
+        Ok(Self {
+            wake: Some(wake),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Reading {
     fn drop(&mut self) {
-        // First, so that a thread that waits for room in the channel goes on.
-        self.lines.close();
         self.wake = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
-}
-
-fn spawn(mut reader: Reader, send: mpsc::Sender<String>) -> io::Result<(OwnedFd, JoinHandle<()>)> {
-    // Closing the one end makes the other readable: that is the whole message.
-    let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)?;
-    let thread = std::thread::Builder::new()
-        .name("input".into())
-        .spawn(move || {
-            while let Ok(Got::Line(line)) = reader.next(Some(&woken)) {
-                if !line.trim().is_empty() && send.blocking_send(line).is_err() {
-                    break;
-                }
-            }
-        })?;
-    Ok((wake, thread))
 }
 
 /// Gives the terminal back as it was found. Safe to call at any time, from any thread.
@@ -250,27 +266,22 @@ async fn ask_any(prompt: &str, empty_counts: bool, ctx: &Ctx) -> Result<Answer, 
     let Some(terminal) = Terminal::find(false) else {
         return Ok(Answer::Nobody);
     };
-    let mut reader = Reader::terminal(terminal, prompt, empty_counts, &ctx.ui);
-    let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|error| Failure::incomplete("cannot read from the terminal").because(error))?;
+    let unreadable =
+        |error: io::Error| Failure::incomplete("cannot read from the terminal").because(error);
+    let reader = Reader::terminal(terminal, prompt, empty_counts, &ctx.ui);
     let (send, answer) = oneshot::channel();
-    let thread = std::thread::spawn(move || {
-        let got = reader.next(Some(&woken));
-        drop(reader);
-        let _ = send.send(got);
-    });
+    let _reading = Reading::start(reader, |reader, woken| {
+        let _ = send.send(reader.next(Some(woken)));
+    })
+    .map_err(unreadable)?;
     let got = tokio::select! {
         got = answer => got,
-        cause = ctx.stop.wait() => {
-            drop(wake);
-            let _ = thread.join();
-            return Err(Failure::interrupted(cause));
-        }
+        cause = ctx.stop.wait() => return Err(Failure::interrupted(cause)),
     };
     match got {
         Ok(Ok(Got::Line(line))) => Ok(Answer::Line(line)),
         Ok(Ok(Got::TooLong)) => Err(too_long()),
-        Ok(Err(error)) => Err(Failure::incomplete("cannot read from the terminal").because(error)),
+        Ok(Err(error)) => Err(unreadable(error)),
         Ok(Ok(Got::End | Got::Woken)) | Err(_) => Ok(Answer::End),
     }
 }
@@ -861,11 +872,9 @@ mod tests {
         let (mut reader, output) = reader();
         reader.joins = true;
         let (send, lines) = mpsc::channel(1);
-        let (wake, thread) = spawn(reader, send).unwrap();
         let mut lines = Lines {
             lines,
-            wake: Some(wake),
-            thread: Some(thread),
+            _reading: Some(read_lines(reader, send).unwrap()),
             interactive: false,
         };
         write(&output, b"abc\n").unwrap();

@@ -225,9 +225,10 @@ fn hint(outcome: &Outcome) -> Option<&'static str> {
             "somebody may be in the middle, with an invite of their own in place of yours; nothing \
              was sent: make a new invite and hand it over in another way",
         ),
-        Remedy::Terminal => {
-            Some("-y does not compare words: run both sides on terminals, or both without --verify")
-        }
+        Remedy::Terminal => Some(
+            "people compare words, and -y does not do it for them: run both sides on terminals, \
+             or both without --verify",
+        ),
         Remedy::UpdateHere => Some("update knothole here"),
         Remedy::UpdateThere => Some("update knothole at the other side"),
     }
