@@ -16,3 +16,4 @@ mod terminal;
 mod token;
 mod transfer;
 mod usage;
+mod words;

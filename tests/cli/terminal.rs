@@ -5,10 +5,12 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::env::{Env, KNOTHOLE};
+use crate::process::PATIENCE;
 use crate::token::invite;
 
 /// A terminal window with the program in it.
@@ -60,15 +62,26 @@ impl Window {
     /// Reads what the program draws until `words` are there.
     pub fn wait_for(&mut self, words: &str) {
         let mut buffer = [0; 4096];
-        while !String::from_utf8_lossy(&self.seen).contains(words) {
+        while !self.seen().contains(words) {
+            let mut there = [PollFd::new(&self.screen, PollFlags::IN)];
+            let bound = Timespec::try_from(PATIENCE).unwrap();
+            let ready = poll(&mut there, Some(&bound)).unwrap();
+            assert!(ready > 0, "not in time: {words:?}: {}", self.seen());
             let n = self.screen.read(&mut buffer).unwrap();
-            assert!(
-                n > 0,
-                "closed before {words:?}: {}",
-                String::from_utf8_lossy(&self.seen)
-            );
+            assert!(n > 0, "closed before {words:?}: {}", self.seen());
             self.seen.extend_from_slice(&buffer[..n]);
         }
+    }
+
+    /// What the program has drawn so far, as far as it was waited for.
+    pub fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    /// Takes the program away without a word to anybody.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub fn type_in(&mut self, keys: &str) {
