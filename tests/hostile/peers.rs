@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use knothole::io::peer::{Issuer, Joiner, Link, Message, Network};
 use knothole::proto::token;
+use knothole::report::model::Event;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::env::{Env, Ran};
-use crate::process::{Process, names, start};
+use crate::process::{Process, event, names, start};
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -277,6 +278,87 @@ fn texts_of_the_peer_are_escaped_wherever_they_are_shown() {
     });
     assert_eq!(ran.code, 3, "{ran:#?}");
     unobeyed(&ran);
+}
+
+#[test]
+fn somebody_in_the_middle_makes_the_words_differ_and_learns_no_name() {
+    let env = Env::new().file("secret-name", "x");
+    let ends = on_runtime(async {
+        let sender = start(&env, &["send", "secret-name", "--verify", "--json"]);
+        let invite = sender.event("the invite", |event| match event {
+            Event::Token { token, .. } => Some(token.clone()),
+            _ => None,
+        });
+        // The middle takes the place of the joiner, and hands over an invite of its own.
+        let taken = token::parse_invite(&invite).unwrap();
+        let mut joiner = Joiner::start(&network(), &taken, Some(BOUND))
+            .await
+            .unwrap();
+        joiner.opened().await.unwrap();
+        let to_sender = Talk::on(joiner.into_link().unwrap());
+        let issuer = Issuer::open(&network(), Duration::from_mins(5))
+            .await
+            .unwrap();
+        let handed = issuer.invite().0.encode();
+        let receiver = start(&env, &["receive", "--json", "-y", &handed]);
+        let (_replies, mut replies) = mpsc::channel(1);
+        let link = issuer.wait(&mut replies, |_| {}).await.unwrap();
+        let to_receiver = Talk::on(link);
+        let pass = async |from: &Talk, to: &Talk| {
+            to.say(from.hear().await).await;
+            // Nobody is there to compare; until then each side had all it needs to show words.
+            assert_eq!(from.hear().await["reason"], "no-terminal");
+        };
+        tokio::join!(
+            pass(&to_sender, &to_receiver),
+            pass(&to_receiver, &to_sender)
+        );
+        to_sender.link.close().await;
+        to_receiver.link.close().await;
+        tokio::task::spawn_blocking(move || [sender.ended(), receiver.ended()])
+            .await
+            .unwrap()
+    });
+    let [at_sender, at_receiver] = ends.map(|ran| {
+        assert_eq!(ran.code, 1, "{ran:#?}");
+        let words = |event| match event {
+            Event::Words { words } => Some(words),
+            _ => None,
+        };
+        let told = ran.stdout.lines().map(event).find_map(words);
+        told.unwrap_or_else(|| panic!("no words: {ran:#?}"))
+    });
+    assert_eq!((at_sender.len(), at_receiver.len()), (6, 6));
+    assert_ne!(at_sender, at_receiver);
+}
+
+#[test]
+fn a_peer_cannot_agree_for_the_person() {
+    let env = Env::new().file("f", "x");
+    for agrees in [false, true] {
+        let ran = against_send(&env, &["f"], async |talk| {
+            let mut hello = hello("receive");
+            hello["verify"] = json!(true);
+            talk.say(hello).await;
+            if agrees {
+                talk.say(json!({"t": "agree"})).await;
+                talk.say(json!({"t": "accept"})).await;
+            }
+            let mut heard = vec![];
+            loop {
+                let message = talk.hear().await;
+                assert!(!message.is_null());
+                heard.push(message["t"].as_str().unwrap().to_owned());
+                if message["t"] == "cancel" {
+                    break;
+                }
+            }
+            assert_eq!(heard, ["hello", "cancel"]);
+            talk.hangs_up.set(true);
+        });
+        assert!(matches!(ran.code, 1 | 3), "{ran:#?}");
+        unobeyed(&ran);
+    }
 }
 
 #[test]
