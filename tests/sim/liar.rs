@@ -209,6 +209,49 @@ fn a_manifest_beyond_the_limits_is_a_fault() {
 }
 
 #[test]
+fn a_text_that_is_not_one_is_a_fault() {
+    let text = |size: &str| format!(r#"{{"name":"t","size":{size},"kind":"text"}}"#);
+    let file = r#"{"name":"f","size":1}"#;
+    for files in [
+        text("65537"),
+        text("null"),
+        format!("{file},{}", text("1")),
+        format!("{},{file}", text("1")),
+        format!("{},{}", text("1"), text("1")),
+    ] {
+        let it = Victim::new(&[
+            HELLO_SEND,
+            &format!(r#"{{"t":"manifest","files":[{files}],"total":null}}"#),
+        ]);
+        assert!(
+            matches!(it.outcome(), Outcome::Protocol(Fault::Malformed { .. })),
+            "{files}: {:?}",
+            it.outcome()
+        );
+    }
+    // Over two parts it is the same.
+    let part = |files: &str, rest: &str| format!(r#"{{"t":"manifest","files":[{files}],{rest}}}"#);
+    let it = Victim::new(&[
+        HELLO_SEND,
+        &part(&text("1"), r#""more":true"#),
+        &part(file, r#""total":2"#),
+    ]);
+    assert!(matches!(
+        it.outcome(),
+        Outcome::Protocol(Fault::Malformed { .. })
+    ));
+
+    let mut it = Victim::new(&[HELLO_SEND, &part(&text("1"), r#""total":1"#)]);
+    it.receiver.accept();
+    it.says(r#"{"t":"file","i":0}"#);
+    it.sends(1);
+    it.says(&end(0, 1, b"\xff"));
+    it.receiver.handle_not_text(0);
+    it.drain();
+    it.ended_by(&Fault::NotText);
+}
+
+#[test]
 fn a_sixty_fifth_file_without_acknowledgements_is_a_fault() {
     let files = vec![r#"{"name":"x","size":0}"#; 70].join(",");
     let manifest = format!(r#"{{"t":"manifest","files":[{files}],"total":0}}"#);
@@ -606,18 +649,9 @@ impl Offering {
 
     fn of(local: Local<'static>) -> Self {
         let files = vec![
-            Offer {
-                name: "a".into(),
-                size: Some(3),
-            },
-            Offer {
-                name: "b".into(),
-                size: None,
-            },
-            Offer {
-                name: "c".into(),
-                size: Some(9),
-            },
+            Offer::file("a", Some(3)),
+            Offer::file("b", None),
+            Offer::file("c", Some(9)),
         ];
         let sender = Sender::new(local, files).unwrap();
         let mut it = Self {

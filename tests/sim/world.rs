@@ -189,10 +189,8 @@ pub(crate) struct World {
 impl World {
     /// Runs a scenario to its end.
     pub(crate) fn run(scenario: Scenario, seed: u64) -> Self {
-        let offer = |(n, source): (usize, &Source)| Offer {
-            name: format!("file {n}"),
-            size: source.announced,
-        };
+        let offer =
+            |(n, source): (usize, &Source)| Offer::file(format!("file {n}"), source.announced);
         let files = scenario.sources.iter().enumerate().map(offer).collect();
         let limit = 2_000
             + 40 * scenario.sources.len()

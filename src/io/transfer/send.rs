@@ -40,9 +40,9 @@ pub async fn send<C: Future<Output = Compared>>(
 ) -> Result<Ended, OfferError> {
     let offers = sources
         .iter()
-        .map(|source| Offer {
-            name: source.name().as_str().to_owned(),
-            size: source.size(),
+        .map(|source| match (source.is_text(), source.size()) {
+            (true, Some(size)) => Offer::text(source.name().as_str(), size),
+            (_, size) => Offer::file(source.name().as_str(), size),
         })
         .collect();
     let machine = Sender::new(local, offers)?;

@@ -26,10 +26,7 @@ pub fn fuzz(data: &[u8]) {
         verify: wish & bit != 0,
     };
     let files = (0..count)
-        .map(|n| Offer {
-            name: format!("f{n}"),
-            size: (n % 3 != 2).then_some(n as u64 % 5),
-        })
+        .map(|n| Offer::file(format!("f{n}"), (n % 3 != 2).then_some(n as u64 % 5)))
         .collect();
     let mut sender = Sender::new(local(1), files).expect("the offer is within the limits");
     let mut receiver = Receiver::new(local(2));

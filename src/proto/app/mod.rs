@@ -28,7 +28,7 @@ mod fuzz;
 pub use fuzz::fuzz;
 
 pub use hello::{Local, Mismatch, Peer, Role, VersionRange};
-pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer};
+pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer, OfferKind};
 pub use opening::Opening;
 pub use outcome::{Closing, FileRef, Outcome, OutcomeKind, Problem, Remedy, Side};
 pub use transfer::{Receiver, Sender};
