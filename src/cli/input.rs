@@ -113,6 +113,34 @@ pub async fn read_token(
     }
 }
 
+/// Reads a text from standard input, to its end; one longer than `limit` bytes is cut behind it.
+///
+/// # Errors
+/// It cannot be read, is not UTF-8, or the run was asked to stop.
+pub async fn read_text(limit: u64, ctx: &Ctx) -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        ctx.ui
+            .note("type the text; Ctrl-D on an empty line ends it");
+    }
+    on_thread(ctx, move || {
+        let mut text = Vec::new();
+        let read = io::stdin().lock().take(limit + 1).read_to_end(&mut text);
+        read.map_err(|error| {
+            Failure::usage("cannot read the text from standard input").because(error)
+        })?;
+        // A character cut in the middle belongs to a text that is too long, which comes first.
+        let whole = text.len() as u64 <= limit;
+        String::from_utf8(text).or_else(|error| {
+            if whole || error.utf8_error().error_len().is_some() {
+                return Err(Failure::usage("the text is not UTF-8")
+                    .hint("send it as a stream: knothole send -"));
+            }
+            Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+        })
+    })
+    .await
+}
+
 /// Asks a question that is answered with yes or no; `None` when there is no terminal to ask on,
 /// or the answer was the end of input.
 ///

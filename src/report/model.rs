@@ -44,6 +44,11 @@ pub enum Event {
         /// The words, in order.
         words: Vec<String>,
     },
+    /// A text arrived, verified.
+    Text {
+        /// The text, of the other side.
+        text: String,
+    },
     /// How far the transfer is; at most ten a second.
     Progress {
         /// Bytes so far.
@@ -281,6 +286,12 @@ mod tests {
                     words: vec!["abandon".into(), "zoo".into()],
                 },
                 r#"{"schema":1,"event":"words","words":["abandon","zoo"]}"#,
+            ),
+            (
+                Event::Text {
+                    text: "a\n\u{1b}".into(),
+                },
+                r#"{"schema":1,"event":"text","text":"a\n\u001b"}"#,
             ),
             (
                 Event::Progress {

@@ -1,6 +1,7 @@
 //! The receiving side: hashes and writes on a thread, so that a slow disk slows the peer down
 //! through the link's own flow control and nothing else.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +25,15 @@ const BATCH: usize = 8;
 const WRITE_BEHIND: usize = 4;
 
 /// What the user says to an offer.
-pub enum Decision {
+pub enum Decision<'a> {
     Accept(Vec<Planned>),
+    /// Take the one text of the offer, and show it once it is verified.
+    Show(Show<'a>),
     Decline(DeclineReason, String),
 }
+
+/// Shows a text; an error is what the peer is told.
+pub type Show<'a> = Box<dyn FnOnce(&str) -> Result<(), &'static str> + 'a>;
 
 /// For the writing thread.
 enum Job {
@@ -38,20 +44,14 @@ enum Job {
 
 /// From the writing thread.
 enum Written {
-    Committed {
-        file: usize,
-        path: std::path::PathBuf,
-    },
+    Committed { file: usize, path: PathBuf },
     Mismatch(usize),
-    Failed {
-        file: usize,
-        error: FileError,
-    },
+    Failed { file: usize, error: FileError },
 }
 
 /// Receives what the peer offers, if `decide` takes it; `compare` is asked first where one side
 /// wants the words compared.
-pub async fn receive<C, D>(
+pub async fn receive<'a, C, D>(
     link: Link,
     local: Local<'_>,
     compare: impl FnOnce(Words) -> C,
@@ -61,13 +61,14 @@ pub async fn receive<C, D>(
 ) -> Ended
 where
     C: Future<Output = Compared>,
-    D: Future<Output = Decision>,
+    D: Future<Output = Decision<'a>>,
 {
     let mut driver = Driver {
         link,
         machine: Receiver::new(local),
         compare: false,
         offer: None,
+        text: None,
         jobs: None,
         done: None,
         lost: None,
@@ -93,12 +94,14 @@ where
     }
 }
 
-struct Driver {
+struct Driver<'a> {
     link: Link,
     machine: Receiver,
     /// The machine asked for the words to be compared.
     compare: bool,
     offer: Option<(Arc<[Offer]>, Option<u64>)>,
+    /// A text on its way in, and who shows it.
+    text: Option<(Vec<u8>, Show<'a>)>,
     jobs: Option<mpsc::Sender<Job>>,
     done: Option<mpsc::UnboundedReceiver<Written>>,
     lost: Option<LinkError>,
@@ -108,7 +111,7 @@ struct Driver {
     batch: Vec<BytesMut>,
 }
 
-impl Driver {
+impl<'a> Driver<'a> {
     async fn run<C, D>(
         &mut self,
         compare: impl FnOnce(Words) -> C,
@@ -117,7 +120,7 @@ impl Driver {
         report: &mut dyn FnMut(Report),
     ) where
         C: Future<Output = Compared>,
-        D: Future<Output = Decision>,
+        D: Future<Output = Decision<'a>>,
     {
         let (mut compare, mut comparison) = (Some(compare), Question::new());
         let (mut decide, mut decision) = (Some(decide), Question::new());
@@ -168,6 +171,11 @@ impl Driver {
                         self.machine.accept();
                         report(Report::Accepted);
                     }
+                    Decision::Show(show) => {
+                        self.text = Some((vec![], show));
+                        self.machine.accept();
+                        report(Report::Accepted);
+                    }
                     Decision::Decline(reason, text) => self.machine.decline(reason, &text),
                 },
                 _ = tick.tick() => {
@@ -179,8 +187,12 @@ impl Driver {
                     Ok(Message::Control(text)) => self.machine.handle_control(&text),
                     Ok(Message::Data(data)) => {
                         if self.machine.handle_data(data.len()).is_some() {
-                            self.batch.push(data);
-                            pause = false;
+                            if let Some((text, _)) = &mut self.text {
+                                text.extend_from_slice(&data);
+                            } else {
+                                self.batch.push(data);
+                                pause = false;
+                            }
                         }
                     }
                     Err(error) => {
@@ -225,6 +237,10 @@ impl Driver {
                     if file + 1 == self.machine.files().len() {
                         report(Report::Verifying);
                     }
+                    if let Some((text, show)) = self.text.take() {
+                        self.show(file, &text, show, report);
+                        continue;
+                    }
                     self.job(Job::Verify {
                         file,
                         digest: blake3,
@@ -254,20 +270,37 @@ impl Driver {
         }
     }
 
+    /// Shows a text, if it is the one that was sent.
+    fn show(&mut self, file: usize, text: &[u8], show: Show<'a>, report: &mut dyn FnMut(Report)) {
+        let sent = self.digests.iter().find(|(index, ..)| *index == file);
+        if sent.is_none_or(|(_, _, blake3)| *blake3 != Digest::from(blake3::hash(text))) {
+            return self.machine.handle_mismatch(file);
+        }
+        let Ok(text) = std::str::from_utf8(text) else {
+            return self.machine.handle_not_text(file);
+        };
+        match show(text) {
+            Ok(()) => self.committed(file, None, report),
+            Err(why) => self.machine.handle_write_error(file, why),
+        }
+    }
+
+    fn committed(&mut self, file: usize, path: Option<PathBuf>, report: &mut dyn FnMut(Report)) {
+        self.machine.handle_committed(file);
+        if let Some(at) = self.digests.iter().position(|(index, ..)| *index == file) {
+            let (index, size, blake3) = self.digests.swap_remove(at);
+            report(Report::File {
+                index,
+                size,
+                blake3,
+                path,
+            });
+        }
+    }
+
     fn take_written(&mut self, written: Option<Written>, report: &mut dyn FnMut(Report)) {
         match written {
-            Some(Written::Committed { file, path }) => {
-                self.machine.handle_committed(file);
-                if let Some(at) = self.digests.iter().position(|(index, ..)| *index == file) {
-                    let (index, size, blake3) = self.digests.swap_remove(at);
-                    report(Report::File {
-                        index,
-                        size,
-                        blake3,
-                        path: Some(path),
-                    });
-                }
-            }
+            Some(Written::Committed { file, path }) => self.committed(file, Some(path), report),
             Some(Written::Mismatch(file)) => self.machine.handle_mismatch(file),
             Some(Written::Failed { file, error }) => {
                 self.machine
