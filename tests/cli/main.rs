@@ -13,6 +13,7 @@ mod mistakes;
 mod places;
 mod process;
 mod terminal;
+mod text;
 mod token;
 mod transfer;
 mod usage;

@@ -24,7 +24,17 @@ pub struct Window {
 }
 
 impl Window {
+    /// With standard output in a pipe, for the test to read.
     pub fn open(env: &Env, args: &[&str]) -> Self {
+        Self::open_with(env, args, false)
+    }
+
+    /// With standard output in the window, too.
+    pub fn open_whole(env: &Env, args: &[&str]) -> Self {
+        Self::open_with(env, args, true)
+    }
+
+    fn open_with(env: &Env, args: &[&str], whole: bool) -> Self {
         let screen =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&screen).unwrap();
@@ -46,7 +56,7 @@ impl Window {
             .args(["-c", KNOTHOLE])
             .args(args)
             .stdin(end())
-            .stdout(Stdio::piped())
+            .stdout(if whole { end() } else { Stdio::piped() })
             .stderr(end())
             .spawn()
             .unwrap();
@@ -99,12 +109,9 @@ impl Window {
             while screen.read(&mut buffer).is_ok_and(|n| n > 0) {}
         });
         let mut out = String::new();
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut out)
-            .unwrap();
+        if let Some(mut stdout) = self.child.stdout.take() {
+            stdout.read_to_string(&mut out).unwrap();
+        }
         let code = self.child.wait().unwrap().code().unwrap();
         let after = tcgetattr(&self.terminal).unwrap();
         assert_eq!(

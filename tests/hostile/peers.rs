@@ -378,6 +378,85 @@ fn a_wrong_hash_is_exit_4_and_touches_nothing() {
     assert_eq!(std::fs::read(env.path().join("mine")).unwrap(), b"precious");
 }
 
+/// Offers a text of this size, and after the program's yes sends these bytes with this hash.
+async fn send_text(talk: &Talk, size: usize, bytes: &[u8], hash: &str) {
+    talk.say(hello("send")).await;
+    let text = json!({"name": "t", "size": size, "kind": "text"});
+    talk.say(json!({"t": "manifest", "files": [text], "total": size}))
+        .await;
+    talk.hear_of("accept").await;
+    talk.say(json!({"t": "file", "i": 0})).await;
+    talk.data(bytes).await;
+    talk.say(json!({"t": "end", "i": 0, "size": bytes.len(), "blake3": hash}))
+        .await;
+}
+
+#[test]
+fn a_text_is_not_shown_before_it_is_verified_and_only_if_it_is_one() {
+    let evil = "\u{1b}[2Jerror: fake".as_bytes();
+    for json in [&[][..], &["--json"]] {
+        for (bytes, hashed, code, reason, words) in [
+            (evil, &b"else"[..], 4, "verify", "arrived with other bytes"),
+            (
+                b"\xff\xfe",
+                b"\xff\xfe",
+                3,
+                "protocol",
+                "a text that is not UTF-8",
+            ),
+        ] {
+            let env = Env::new();
+            let ran = against_receive(&env, json, async |talk| {
+                send_text(talk, bytes.len(), bytes, &hash(hashed)).await;
+                assert_eq!(talk.last("cancel").await["reason"], reason);
+            });
+            fails(&ran, code, words);
+            assert!(!ran.stdout.contains("fake"), "{ran:#?}");
+            assert!(!ran.stdout.contains("\"text\""), "{ran:#?}");
+            assert_eq!(names(env.path()), [""; 0]);
+        }
+    }
+    // It never gets as far as being taken.
+    let text = |size: Value| json!({"name": "t", "size": size, "kind": "text"});
+    for (files, total) in [
+        (json!([text(json!(65_537))]), json!(65_537)),
+        (json!([text(json!(null))]), json!(null)),
+        (json!([text(json!(1)), {"name": "f", "size": 1}]), json!(2)),
+        (json!([text(json!(1)), text(json!(1))]), json!(2)),
+    ] {
+        let env = Env::new();
+        let ran = against_receive(&env, &["-y"], async |talk| {
+            talk.say(hello("send")).await;
+            talk.say(json!({"t": "manifest", "files": files, "total": total}))
+                .await;
+            assert_eq!(talk.last("cancel").await["reason"], "protocol");
+        });
+        fails(&ran, 3, "the other side broke the protocol: ");
+        assert_eq!(names(env.path()), [""; 0]);
+    }
+    // More than was announced is more than is held.
+    let ran = against_receive(&Env::new(), &[], async |talk| {
+        send_text(talk, 2, b"three", &hash(b"three")).await;
+        assert_eq!(talk.last("cancel").await["reason"], "protocol");
+    });
+    fails(&ran, 3, "more data for file 0 than its size of 2 bytes");
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
+fn a_kind_that_is_not_known_is_a_file_which_is_asked_for() {
+    let env = Env::new();
+    let ran = against_receive(&env, &[], async |talk| {
+        talk.say(hello("send")).await;
+        let file = json!({"name": "f", "size": 1, "kind": "hologram"});
+        talk.say(json!({"t": "manifest", "files": [file], "total": 1}))
+            .await;
+        assert_eq!(talk.last("decline").await["reason"], "no-terminal");
+    });
+    fails(&ran, 1, "there is no terminal to ask on");
+    assert_eq!(names(env.path()), [""; 0]);
+}
+
 #[test]
 fn what_breaks_the_protocol_ends_the_transfer_and_leaves_nothing() {
     let end = |size: u64| json!({"t": "end", "i": 0, "size": size, "blake3": hash(b"12345")});
