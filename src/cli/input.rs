@@ -147,6 +147,34 @@ pub async fn read_token(
     }
 }
 
+/// Reads a text from standard input, to its end; one longer than `limit` bytes is cut behind it.
+///
+/// # Errors
+/// It cannot be read, is not UTF-8, or the run was asked to stop.
+pub async fn read_text(limit: u64, ctx: &Ctx) -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        ctx.ui
+            .note("type the text; Ctrl-D on an empty line ends it");
+    }
+    on_thread(ctx, move || {
+        let mut text = Vec::new();
+        let read = io::stdin().lock().take(limit + 1).read_to_end(&mut text);
+        read.map_err(|error| {
+            Failure::usage("cannot read the text from standard input").because(error)
+        })?;
+        // A character cut in the middle belongs to a text that is too long, which comes first.
+        let whole = text.len() as u64 <= limit;
+        String::from_utf8(text).or_else(|error| {
+            if whole || error.utf8_error().error_len().is_some() {
+                return Err(Failure::usage("the text is not UTF-8")
+                    .hint("send it as a stream: knothole send -"));
+            }
+            Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+        })
+    })
+    .await
+}
+
 /// Asks a question that is answered with yes or no; `None` when there is no terminal to ask on,
 /// or the answer was the end of input.
 ///
@@ -171,9 +199,9 @@ pub async fn confirm(question: &str, default: bool, ctx: &Ctx) -> Result<Option<
 /// standard input that is no terminal. Dropping it stops the reading and gives the terminal back.
 #[derive(Debug)]
 pub struct Lines {
+    /// Dropped first, so that a thread that waits for room in the channel goes on.
     lines: mpsc::Receiver<String>,
-    wake: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _reading: Option<Reading>,
     interactive: bool,
 }
 
@@ -208,12 +236,9 @@ impl Lines {
         let (send, lines) = mpsc::channel(16);
         let ui = ui.clone();
         let refused = move || ui.warn(&too_long().message);
-        let spawned = reader.and_then(|reader| spawn(reader, send, refused).ok());
-        let (wake, thread) = spawned.unzip();
         Self {
             lines,
-            wake,
-            thread,
+            _reading: reader.and_then(|reader| read_lines(reader, send, refused).ok()),
             interactive,
         }
     }
@@ -239,42 +264,60 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+/// Reads lines on a thread of their own; tells `refused` about one that is too long.
+fn read_lines(
+    reader: Reader,
+    send: mpsc::Sender<String>,
+    refused: impl Fn() + Send + 'static,
+) -> io::Result<Reading> {
+    Reading::start(reader, move |reader, woken| {
+        loop {
+            match reader.next(Some(woken)) {
+                Ok(Got::Line(line)) if line.trim().is_empty() => {}
+                Ok(Got::Line(line)) => {
+                    if send.blocking_send(line).is_err() {
+                        break;
+                    }
+                }
+                Ok(Got::TooLong) => refused(),
+                Ok(Got::End | Got::Woken) | Err(_) => break,
+            }
+        }
+    })
+}
+
+/// A thread that reads. Dropping this ends the reading, and gives the terminal back before anything
+/// else is shown.
+#[derive(Debug)]
+struct Reading {
+    wake: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reading {
+    fn start(
+        mut reader: Reader,
+        read: impl FnOnce(&mut Reader, &OwnedFd) + Send + 'static,
+    ) -> io::Result<Self> {
+        // Closing the one end makes the other readable: that is the whole message.
+        let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)?;
+        let thread = std::thread::Builder::new()
+            .name("input".into())
+            .spawn(move || read(&mut reader, &woken))?;
+        Ok(Self {
+            wake: Some(wake),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Reading {
     fn drop(&mut self) {
-        // First, so that a thread that waits for room in the channel goes on.
-        self.lines.close();
         self.wake = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
-}
-
-/// Reads lines on a thread of their own; tells `refused` about one that is too long.
-fn spawn(
-    mut reader: Reader,
-    send: mpsc::Sender<String>,
-    refused: impl Fn() + Send + 'static,
-) -> io::Result<(OwnedFd, JoinHandle<()>)> {
-    // Closing the one end makes the other readable: that is the whole message.
-    let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)?;
-    let thread = std::thread::Builder::new()
-        .name("input".into())
-        .spawn(move || {
-            loop {
-                match reader.next(Some(&woken)) {
-                    Ok(Got::Line(line)) if line.trim().is_empty() => {}
-                    Ok(Got::Line(line)) => {
-                        if send.blocking_send(line).is_err() {
-                            break;
-                        }
-                    }
-                    Ok(Got::TooLong) => refused(),
-                    Ok(Got::End | Got::Woken) | Err(_) => break,
-                }
-            }
-        })?;
-    Ok((wake, thread))
 }
 
 /// Gives the terminal back as it was found. Safe to call at any time, from any thread.
@@ -325,27 +368,22 @@ async fn ask_any(prompt: &str, kind: Kind, ctx: &Ctx) -> Result<Answer, Failure>
     let Some(terminal) = Terminal::find(false) else {
         return Ok(Answer::Nobody);
     };
-    let mut reader = Reader::terminal(terminal, prompt, kind, &ctx.ui);
-    let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|error| Failure::incomplete("cannot read from the terminal").because(error))?;
+    let unreadable =
+        |error: io::Error| Failure::incomplete("cannot read from the terminal").because(error);
+    let reader = Reader::terminal(terminal, prompt, kind, &ctx.ui);
     let (send, answer) = oneshot::channel();
-    let thread = std::thread::spawn(move || {
-        let got = reader.next(Some(&woken));
-        drop(reader);
-        let _ = send.send(got);
-    });
+    let _reading = Reading::start(reader, |reader, woken| {
+        let _ = send.send(reader.next(Some(woken)));
+    })
+    .map_err(unreadable)?;
     let got = tokio::select! {
         got = answer => got,
-        cause = ctx.stop.wait() => {
-            drop(wake);
-            let _ = thread.join();
-            return Err(Failure::interrupted(cause));
-        }
+        cause = ctx.stop.wait() => return Err(Failure::interrupted(cause)),
     };
     match got {
         Ok(Ok(Got::Line(line))) => Ok(Answer::Line(line)),
         Ok(Ok(Got::TooLong)) => Err(too_long()),
-        Ok(Err(error)) => Err(Failure::incomplete("cannot read from the terminal").because(error)),
+        Ok(Err(error)) => Err(unreadable(error)),
         Ok(Ok(Got::End | Got::Woken)) | Err(_) => Ok(Answer::End),
     }
 }
@@ -1072,11 +1110,9 @@ mod tests {
         let (mut reader, output) = reader();
         reader.joins = true;
         let (send, lines) = mpsc::channel(1);
-        let (wake, thread) = spawn(reader, send, || ()).unwrap();
         let mut lines = Lines {
             lines,
-            wake: Some(wake),
-            thread: Some(thread),
+            _reading: Some(read_lines(reader, send, || ()).unwrap()),
             interactive: false,
         };
         write(&output, b"abc\n").unwrap();

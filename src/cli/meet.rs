@@ -20,6 +20,7 @@ use crate::exit::Exit;
 use crate::io::peer::{
     Endpoint, Granted, Issuer, Joiner, Link, LinkError, Notice, PathKind, Waiting, unix_now, window,
 };
+use crate::proto::app::Local;
 use crate::proto::sdp;
 use crate::proto::token::{self, Candidate, Invite, Reply, Token, TokenError};
 use crate::report::human;
@@ -64,6 +65,7 @@ pub struct MeetArgs {
     /// Ask the terminal to copy what goes to the other side: the invite, or the reply code
     #[arg(long, env = "KNOTHOLE_COPY", value_parser = Switch, action = ArgAction::SetTrue)]
     copy: bool,
+
     /// Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer
     ///
     /// Offers and answers are printed as the JSON that browsers use and read as JSON or SDP.
@@ -71,6 +73,13 @@ pub struct MeetArgs {
     /// answered also without this option.
     #[arg(long, env = "KNOTHOLE_SDP", value_parser = Switch, action = ArgAction::SetTrue)]
     sdp: bool,
+
+    /// Have both sides compare six words on their screens before anything is sent
+    ///
+    /// They are made from both certificates, so they differ when somebody in the middle exchanged
+    /// the invite. Read them to each other; nothing moves until both sides have said yes.
+    #[arg(long, env = "KNOTHOLE_VERIFY", value_parser = Switch, action = ArgAction::SetTrue)]
+    pub verify: bool,
 }
 
 impl MeetArgs {
@@ -79,6 +88,15 @@ impl MeetArgs {
     pub fn source(&self, token: Option<&TokenSource>) -> Option<TokenSource> {
         let picture = || self.qr_image.clone().map(TokenSource::Picture);
         token.cloned().or_else(picture)
+    }
+
+    /// What this side says about itself.
+    #[must_use]
+    pub fn local(&self) -> Local<'static> {
+        Local {
+            version: env!("CARGO_PKG_VERSION"),
+            verify: self.verify,
+        }
     }
 
     /// Whether tokens travel in another way than through the standard streams.

@@ -27,6 +27,7 @@ mod suggest;
 pub mod token;
 mod transfer;
 pub mod ui;
+mod words;
 
 use std::borrow::Cow;
 use std::ffi::OsString;

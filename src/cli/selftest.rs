@@ -15,8 +15,8 @@ use super::ui::{Ctx, Ui};
 use crate::exit::Exit;
 use crate::io::files::{Destination, Existing, FileError, PeerName, Source};
 use crate::io::peer::{Issuer, Joiner, Network, Server};
-use crate::io::transfer::{self, Decision};
-use crate::proto::app::{DeclineReason, Offer, Outcome};
+use crate::io::transfer::{self, Compared, Decision};
+use crate::proto::app::{DeclineReason, Local, Offer, Outcome};
 use crate::proto::stun::responder;
 use crate::proto::token;
 use crate::report::human;
@@ -206,18 +206,24 @@ async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Fail
         }
     };
     let (mut unheard, mut unseen) = (|_| {}, |_| {});
-    let version = env!("CARGO_PKG_VERSION");
+    let local = Local {
+        version: env!("CARGO_PKG_VERSION"),
+        verify: false,
+    };
+    let compare = |_| std::future::ready(Compared::Nobody);
     let (sent, received) = tokio::join!(
         transfer::send(
             sender,
             sources,
-            version,
+            local,
+            compare,
             std::future::pending(),
             &mut unheard
         ),
         transfer::receive(
             receiver,
-            version,
+            local,
+            compare,
             decide,
             std::future::pending(),
             &mut unseen

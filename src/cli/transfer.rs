@@ -20,6 +20,8 @@ use crate::report::sanitize::Shown;
 pub struct Screen {
     ui: Ui,
     label: &'static str,
+    /// What is transferred is one text, not files.
+    text: bool,
     total: Option<u64>,
     names: Vec<String>,
     bar: Option<Progress>,
@@ -37,6 +39,7 @@ impl Screen {
         Self {
             ui,
             label,
+            text: false,
             total: None,
             names,
             bar: None,
@@ -52,6 +55,11 @@ impl Screen {
     pub fn offer(&mut self, names: Vec<String>, total: Option<u64>) {
         self.names = names;
         self.total = total;
+    }
+
+    /// It is a text that is transferred.
+    pub fn is_text(&mut self) {
+        self.text = true;
     }
 
     /// Where the files are going to be.
@@ -89,6 +97,11 @@ impl Screen {
                 self.files += 1;
                 if let Some(bar) = &self.bar {
                     bar.set_files_done(self.files);
+                }
+                if self.text {
+                    self.ui
+                        .verbose(1, &format!("text verified, BLAKE3 {blake3}"));
+                    return;
                 }
                 let name = self.names.get(index).cloned().unwrap_or_default();
                 let at = path
@@ -156,12 +169,15 @@ impl Screen {
                 seconds,
                 files: self.files,
             })?;
+            let size = human::size(self.bytes);
+            if self.text {
+                self.ui.note(&format!("done: text, {size}, verified"));
+                return Ok(Exit::Done);
+            }
             let rate = self.bytes as f64 / seconds.max(1e-9);
             let files = human::count(usize::try_from(self.files).unwrap_or(usize::MAX), "file");
             self.ui.note(&format!(
-                "done: {files}, {} in {:.1} s ({}), verified",
-                human::size(self.bytes),
-                seconds,
+                "done: {files}, {size} in {seconds:.1} s ({}), verified",
                 human::rate(rate)
             ));
             return Ok(Exit::Done);
@@ -221,6 +237,14 @@ fn hint(outcome: &Outcome) -> Option<&'static str> {
         Remedy::There => {
             Some("it has to be changed at the other side; then try again with a new invite")
         }
+        Remedy::HandOver => Some(
+            "somebody may be in the middle, with an invite of their own in place of yours; nothing \
+             was sent: make a new invite and hand it over in another way",
+        ),
+        Remedy::Terminal => Some(
+            "people compare words, and -y does not do it for them: run both sides on terminals, \
+             or both without --verify",
+        ),
         Remedy::UpdateHere => Some("update knothole here"),
         Remedy::UpdateThere => Some("update knothole at the other side"),
     }

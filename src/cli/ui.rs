@@ -618,7 +618,12 @@ fn layout(prompt: &str, typed: &str, (cols, rows): (usize, usize)) -> (String, u
             '?'
         }
     };
-    let room = (cols * (rows / 2).max(1)).saturating_sub(prompt.chars().count());
+    // A prompt of several lines: what is typed goes behind the last.
+    let (above, prompt) = prompt.split_at(prompt.rfind('\n').map_or(0, |end| end + 1));
+    let rows_of = |line: &str| line.chars().count().div_ceil(cols).max(1);
+    let above_rows: usize = above.lines().map(rows_of).sum();
+    let rows = (rows / 2).saturating_sub(above_rows).max(1);
+    let room = (cols * rows).saturating_sub(prompt.chars().count());
     let typed: Vec<char> = typed.chars().map(printable).collect();
     let mut text = prompt.to_owned();
     if typed.len() > room {
@@ -633,7 +638,8 @@ fn layout(prompt: &str, typed: &str, (cols, rows): (usize, usize)) -> (String, u
         // A full row leaves the cursor between two rows: push it to the next one.
         text += " \r";
     }
-    (text, cells / cols)
+    let above = above.replace('\n', "\r\n");
+    (above + &text, above_rows + cells / cols)
 }
 
 #[cfg(test)]
@@ -678,6 +684,17 @@ mod tests {
         assert!(text.ends_with(" \r"));
         assert_eq!(row, 1);
         assert_eq!(layout("", &"x".repeat(79), (40, 24)).1, 1);
+    }
+
+    #[test]
+    fn a_prompt_of_several_lines_counts_the_rows_above_the_last() {
+        let (text, row) = layout("Which?\n  1 one\nYours: ", "2", (40, 24));
+        assert_eq!((text.as_str(), row), ("Which?\r\n  1 one\r\nYours: 2", 2));
+        let wraps = format!("{}\n\nYours: ", "x".repeat(41));
+        assert_eq!(layout(&wraps, "", (40, 24)).1, 3);
+        let full = format!("{}\nYours: ", "x".repeat(40));
+        assert_eq!(layout(&full, "", (40, 24)).1, 1);
+        assert!(layout(&wraps, &"y".repeat(5000), (40, 24)).1 <= 12);
     }
 
     #[test]

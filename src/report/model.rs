@@ -37,6 +37,16 @@ pub enum Event {
         /// Round-trip time, where one was measured.
         rtt_ms: Option<f64>,
     },
+    /// Both persons are to compare these words; the answer is given on the terminal.
+    Words {
+        /// The words, in order.
+        words: Vec<String>,
+    },
+    /// A text arrived, verified.
+    Text {
+        /// The text, of the other side.
+        text: String,
+    },
     /// How far the transfer is; at most ten a second.
     Progress {
         /// Bytes so far.
@@ -305,6 +315,18 @@ mod tests {
                     rtt_ms: Some(12.5),
                 },
                 r#"{"schema":1,"event":"path","type":"srflx","protocol":"udp","local":"192.0.2.1:5","remote":"[2001:db8::1]:6","rtt_ms":12.5}"#,
+            ),
+            (
+                Event::Words {
+                    words: vec!["abandon".into(), "zoo".into()],
+                },
+                r#"{"schema":1,"event":"words","words":["abandon","zoo"]}"#,
+            ),
+            (
+                Event::Text {
+                    text: "a\n\u{1b}".into(),
+                },
+                r#"{"schema":1,"event":"text","text":"a\n\u001b"}"#,
             ),
             (
                 Event::Progress {

@@ -16,6 +16,8 @@ mod process;
 mod qr;
 mod sdp;
 mod terminal;
+mod text;
 mod token;
 mod transfer;
 mod usage;
+mod words;

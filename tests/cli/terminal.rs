@@ -25,12 +25,22 @@ pub struct Window {
 }
 
 impl Window {
+    /// With standard output in a pipe, for the test to read.
     pub fn open(env: &Env, args: &[&str]) -> Self {
-        Self::sized(env, args, 80)
+        Self::open_with(env, args, 80, false)
     }
 
     /// One with so many columns.
     pub fn sized(env: &Env, args: &[&str], columns: u16) -> Self {
+        Self::open_with(env, args, columns, false)
+    }
+
+    /// With standard output in the window, too.
+    pub fn open_whole(env: &Env, args: &[&str]) -> Self {
+        Self::open_with(env, args, 80, true)
+    }
+
+    fn open_with(env: &Env, args: &[&str], columns: u16, whole: bool) -> Self {
         let screen =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&screen).unwrap();
@@ -52,7 +62,7 @@ impl Window {
             .args(["-c", KNOTHOLE])
             .args(args)
             .stdin(end())
-            .stdout(Stdio::piped())
+            .stdout(if whole { end() } else { Stdio::piped() })
             .stderr(end())
             .spawn()
             .unwrap();
@@ -68,25 +78,26 @@ impl Window {
     /// Reads what the program draws until `words` are there.
     pub fn wait_for(&mut self, words: &str) {
         let mut buffer = [0; 4096];
-        while !String::from_utf8_lossy(&self.seen).contains(words) {
-            let mut fds = [PollFd::new(&self.screen, PollFlags::IN)];
-            let patience = Timespec::try_from(PATIENCE).unwrap();
-            let shown = poll(&mut fds, Some(&patience)).unwrap();
-            let seen = String::from_utf8_lossy(&self.seen);
-            assert!(shown > 0, "not in time: {words:?}: {seen}");
+        while !self.seen().contains(words) {
+            let mut there = [PollFd::new(&self.screen, PollFlags::IN)];
+            let bound = Timespec::try_from(PATIENCE).unwrap();
+            let ready = poll(&mut there, Some(&bound)).unwrap();
+            assert!(ready > 0, "not in time: {words:?}: {}", self.seen());
             let n = self.screen.read(&mut buffer).unwrap();
-            assert!(
-                n > 0,
-                "closed before {words:?}: {}",
-                String::from_utf8_lossy(&self.seen)
-            );
+            assert!(n > 0, "closed before {words:?}: {}", self.seen());
             self.seen.extend_from_slice(&buffer[..n]);
         }
     }
 
-    /// All that was drawn so far.
+    /// What the program has drawn so far, as far as it was waited for.
     pub fn seen(&self) -> String {
         String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    /// Takes the program away without a word to anybody.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub fn type_in(&mut self, keys: &str) -> JoinHandle<std::io::Result<()>> {
@@ -128,12 +139,9 @@ impl Window {
     pub fn end(mut self) -> (i32, String) {
         self.read_on();
         let mut out = String::new();
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut out)
-            .unwrap();
+        if let Some(mut stdout) = self.child.stdout.take() {
+            stdout.read_to_string(&mut out).unwrap();
+        }
         let code = self.child.wait().unwrap().code().unwrap();
         let after = tcgetattr(&self.terminal).unwrap();
         assert_eq!(

@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use knothole::io::peer::{Issuer, Joiner, Link, Message, Network};
 use knothole::proto::token;
+use knothole::report::model::Event;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::env::{Env, Ran};
-use crate::process::{Process, names, start};
+use crate::process::{Process, event, names, start};
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -280,6 +281,87 @@ fn texts_of_the_peer_are_escaped_wherever_they_are_shown() {
 }
 
 #[test]
+fn somebody_in_the_middle_makes_the_words_differ_and_learns_no_name() {
+    let env = Env::new().file("secret-name", "x");
+    let ends = on_runtime(async {
+        let sender = start(&env, &["send", "secret-name", "--verify", "--json"]);
+        let invite = sender.event("the invite", |event| match event {
+            Event::Token { token, .. } => Some(token.clone()),
+            _ => None,
+        });
+        // The middle takes the place of the joiner, and hands over an invite of its own.
+        let taken = token::parse_invite(&invite).unwrap();
+        let mut joiner = Joiner::start(&network(), &taken, Some(BOUND))
+            .await
+            .unwrap();
+        joiner.opened().await.unwrap();
+        let to_sender = Talk::on(joiner.into_link().unwrap());
+        let issuer = Issuer::open(&network(), Duration::from_mins(5))
+            .await
+            .unwrap();
+        let handed = issuer.invite().0.encode();
+        let receiver = start(&env, &["receive", "--json", "-y", &handed]);
+        let (_replies, mut replies) = mpsc::channel(1);
+        let link = issuer.wait(&mut replies, |_| {}).await.unwrap();
+        let to_receiver = Talk::on(link);
+        let pass = async |from: &Talk, to: &Talk| {
+            to.say(from.hear().await).await;
+            // Nobody is there to compare; until then each side had all it needs to show words.
+            assert_eq!(from.hear().await["reason"], "no-terminal");
+        };
+        tokio::join!(
+            pass(&to_sender, &to_receiver),
+            pass(&to_receiver, &to_sender)
+        );
+        to_sender.link.close().await;
+        to_receiver.link.close().await;
+        tokio::task::spawn_blocking(move || [sender.ended(), receiver.ended()])
+            .await
+            .unwrap()
+    });
+    let [at_sender, at_receiver] = ends.map(|ran| {
+        assert_eq!(ran.code, 1, "{ran:#?}");
+        let words = |event| match event {
+            Event::Words { words } => Some(words),
+            _ => None,
+        };
+        let told = ran.stdout.lines().map(event).find_map(words);
+        told.unwrap_or_else(|| panic!("no words: {ran:#?}"))
+    });
+    assert_eq!((at_sender.len(), at_receiver.len()), (6, 6));
+    assert_ne!(at_sender, at_receiver);
+}
+
+#[test]
+fn a_peer_cannot_agree_for_the_person() {
+    let env = Env::new().file("f", "x");
+    for agrees in [false, true] {
+        let ran = against_send(&env, &["f"], async |talk| {
+            let mut hello = hello("receive");
+            hello["verify"] = json!(true);
+            talk.say(hello).await;
+            if agrees {
+                talk.say(json!({"t": "agree"})).await;
+                talk.say(json!({"t": "accept"})).await;
+            }
+            let mut heard = vec![];
+            loop {
+                let message = talk.hear().await;
+                assert!(!message.is_null());
+                heard.push(message["t"].as_str().unwrap().to_owned());
+                if message["t"] == "cancel" {
+                    break;
+                }
+            }
+            assert_eq!(heard, ["hello", "cancel"]);
+            talk.hangs_up.set(true);
+        });
+        assert!(matches!(ran.code, 1 | 3), "{ran:#?}");
+        unobeyed(&ran);
+    }
+}
+
+#[test]
 fn a_wrong_hash_is_exit_4_and_touches_nothing() {
     let env = Env::new().file("mine", "precious");
     let ran = against_receive(&env, &["-y", "--overwrite"], async |talk| {
@@ -294,6 +376,85 @@ fn a_wrong_hash_is_exit_4_and_touches_nothing() {
     fails(&ran, 4, "mine arrived with other bytes than were sent");
     assert_eq!(names(env.path()), ["mine"]);
     assert_eq!(std::fs::read(env.path().join("mine")).unwrap(), b"precious");
+}
+
+/// Offers a text of this size, and after the program's yes sends these bytes with this hash.
+async fn send_text(talk: &Talk, size: usize, bytes: &[u8], hash: &str) {
+    talk.say(hello("send")).await;
+    let text = json!({"name": "t", "size": size, "kind": "text"});
+    talk.say(json!({"t": "manifest", "files": [text], "total": size}))
+        .await;
+    talk.hear_of("accept").await;
+    talk.say(json!({"t": "file", "i": 0})).await;
+    talk.data(bytes).await;
+    talk.say(json!({"t": "end", "i": 0, "size": bytes.len(), "blake3": hash}))
+        .await;
+}
+
+#[test]
+fn a_text_is_not_shown_before_it_is_verified_and_only_if_it_is_one() {
+    let evil = "\u{1b}[2Jerror: fake".as_bytes();
+    for json in [&[][..], &["--json"]] {
+        for (bytes, hashed, code, reason, words) in [
+            (evil, &b"else"[..], 4, "verify", "arrived with other bytes"),
+            (
+                b"\xff\xfe",
+                b"\xff\xfe",
+                3,
+                "protocol",
+                "a text that is not UTF-8",
+            ),
+        ] {
+            let env = Env::new();
+            let ran = against_receive(&env, json, async |talk| {
+                send_text(talk, bytes.len(), bytes, &hash(hashed)).await;
+                assert_eq!(talk.last("cancel").await["reason"], reason);
+            });
+            fails(&ran, code, words);
+            assert!(!ran.stdout.contains("fake"), "{ran:#?}");
+            assert!(!ran.stdout.contains("\"text\""), "{ran:#?}");
+            assert_eq!(names(env.path()), [""; 0]);
+        }
+    }
+    // It never gets as far as being taken.
+    let text = |size: Value| json!({"name": "t", "size": size, "kind": "text"});
+    for (files, total) in [
+        (json!([text(json!(65_537))]), json!(65_537)),
+        (json!([text(json!(null))]), json!(null)),
+        (json!([text(json!(1)), {"name": "f", "size": 1}]), json!(2)),
+        (json!([text(json!(1)), text(json!(1))]), json!(2)),
+    ] {
+        let env = Env::new();
+        let ran = against_receive(&env, &["-y"], async |talk| {
+            talk.say(hello("send")).await;
+            talk.say(json!({"t": "manifest", "files": files, "total": total}))
+                .await;
+            assert_eq!(talk.last("cancel").await["reason"], "protocol");
+        });
+        fails(&ran, 3, "the other side broke the protocol: ");
+        assert_eq!(names(env.path()), [""; 0]);
+    }
+    // More than was announced is more than is held.
+    let ran = against_receive(&Env::new(), &[], async |talk| {
+        send_text(talk, 2, b"three", &hash(b"three")).await;
+        assert_eq!(talk.last("cancel").await["reason"], "protocol");
+    });
+    fails(&ran, 3, "more data for file 0 than its size of 2 bytes");
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
+fn a_kind_that_is_not_known_is_a_file_which_is_asked_for() {
+    let env = Env::new();
+    let ran = against_receive(&env, &[], async |talk| {
+        talk.say(hello("send")).await;
+        let file = json!({"name": "f", "size": 1, "kind": "hologram"});
+        talk.say(json!({"t": "manifest", "files": [file], "total": 1}))
+            .await;
+        assert_eq!(talk.last("decline").await["reason"], "no-terminal");
+    });
+    fails(&ran, 1, "there is no terminal to ask on");
+    assert_eq!(names(env.path()), [""; 0]);
 }
 
 #[test]

@@ -35,10 +35,7 @@ fn the_whole_talk_happens_as_it_is_shown() {
         .lines()
         .filter(|line| line.starts_with("S→R {") || line.starts_with("R→S {"))
         .collect();
-    let offer = vec![Offer {
-        name: "empty".into(),
-        size: Some(0),
-    }];
+    let offer = vec![Offer::file("empty", Some(0))];
     let mut sender = Sender::new(LOCAL, offer).unwrap();
     let mut receiver = Receiver::new(LOCAL);
     let mut said = Vec::new();

@@ -86,6 +86,8 @@ pub struct Credentials {
 }
 
 pub struct Connection {
+    /// Of our certificate.
+    pub fingerprint: Fingerprint,
     peer: Arc<dyn PeerConnection>,
     channel: OnceCell<Arc<dyn DataChannel>>,
     announced: Mutex<mpsc::Receiver<Arc<dyn DataChannel>>>,
@@ -181,6 +183,7 @@ impl Connection {
             .await
             .context("peer connection")?;
         Ok(Self {
+            fingerprint: identity.fingerprint,
             peer: Arc::new(peer),
             channel: OnceCell::new(),
             announced: Mutex::new(announced),

@@ -328,6 +328,7 @@ impl Pairing {
             connection,
             remote: Remote {
                 kind,
+                fingerprint: theirs.fingerprint,
                 candidates: vec![],
                 max_message,
             },

@@ -128,6 +128,7 @@ impl Issuer {
                         Some(connection) => {
                             let remote = Remote {
                                 kind: joiner.kind,
+                                fingerprint: joiner.fingerprint,
                                 candidates: self.opened.into(),
                                 // The description it invented for us says so; Chromium takes more.
                                 max_message: MAX_MESSAGE as usize,

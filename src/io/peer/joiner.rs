@@ -122,6 +122,7 @@ impl Joiner {
     pub fn into_link(self) -> Result<Link, LinkError> {
         let remote = Remote {
             kind: PeerKind::Knothole,
+            fingerprint: self.invite.fingerprint,
             candidates: self.invite.candidates,
             max_message: MAX_MESSAGE as usize,
         };
@@ -294,6 +295,7 @@ mod tests {
         let (issued, connection) = tokio::join!(issuer.wait(&mut replies, |_| {}), joined);
         let remote = Remote {
             kind: PeerKind::Plain,
+            fingerprint: invite.fingerprint,
             candidates: vec![],
             max_message: usize::MAX,
         };

@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::issuer::MAX_MESSAGE;
 use crate::proto::link::PeerKind;
-use crate::proto::token::{Candidate, Kind};
+use crate::proto::token::{Candidate, Fingerprint, Kind};
 
 /// How long the last message may take to leave this machine.
 const LAST_WORD: Duration = Duration::from_millis(300);
@@ -136,6 +136,8 @@ pub struct Path {
 #[derive(Debug)]
 pub(super) struct Remote {
     pub kind: PeerKind,
+    /// Of its certificate, as the handshake had to prove it.
+    pub fingerprint: Fingerprint,
     /// What the token, the reply or the description said about its addresses.
     pub candidates: Vec<Candidate>,
     /// The longest message it takes, in bytes.
@@ -252,6 +254,13 @@ impl Link {
     #[must_use]
     pub fn max_message(&self) -> usize {
         self.remote.max_message.min(MAX_MESSAGE as usize)
+    }
+
+    /// The fingerprints of our certificate and of the peer's: whoever ends the encryption in the
+    /// middle has others.
+    #[must_use]
+    pub fn fingerprints(&self) -> [Fingerprint; 2] {
+        [self.connection.fingerprint, self.remote.fingerprint]
     }
 
     /// The path that carries data now; `None` before the first data.

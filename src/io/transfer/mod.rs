@@ -8,11 +8,12 @@ pub use receive::{Decision, receive};
 pub use send::send;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
 use crate::io::files::FileError;
 use crate::io::peer::{Link, LinkError};
-use crate::proto::app::{Closing, Digest, Outcome, Peer};
+use crate::proto::app::{CancelReason, Closing, Digest, Outcome, Peer};
 
 /// File contents per message and per read, in bytes.
 const CHUNK: usize = crate::proto::app::message::MAX_DATA;
@@ -53,6 +54,58 @@ pub struct Ended {
     pub link: Option<LinkError>,
     /// The error of a file of this side, in words that may name its path.
     pub file: Option<FileError>,
+}
+
+/// What the person says to the words of both screens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// They are the same.
+    Same,
+    /// They are not.
+    Differ,
+    /// There is nobody to say.
+    Nobody,
+}
+
+impl Compared {
+    /// What the peer is told instead of `agree`.
+    pub(super) fn refusal(self) -> Option<CancelReason> {
+        match self {
+            Self::Same => None,
+            Self::Differ => Some(CancelReason::Words),
+            Self::Nobody => Some(CancelReason::NoTerminal),
+        }
+    }
+}
+
+/// A question to the person that is answered while other things go on.
+pub(super) struct Question<'a, A>(Option<Pin<Box<dyn Future<Output = A> + 'a>>>);
+
+impl<'a, A> Question<'a, A> {
+    /// Not asked yet.
+    pub(super) fn new() -> Self {
+        Self(None)
+    }
+
+    /// Asks.
+    pub(super) fn ask(&mut self, answer: impl Future<Output = A> + 'a) {
+        self.0 = Some(Box::pin(answer));
+    }
+
+    /// Takes the question back: the answer does not matter any more.
+    pub(super) fn withdraw(&mut self) {
+        self.0 = None;
+    }
+
+    /// The answer, once; never, while nothing is asked.
+    pub(super) async fn answer(&mut self) -> A {
+        let Some(asked) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        let answer = asked.await;
+        self.0 = None;
+        answer
+    }
 }
 
 /// A cancellation that the user may ask for: pending until then.

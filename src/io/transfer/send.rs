@@ -3,12 +3,13 @@
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{CHUNK, Cancelled, Ended, Report, Silence, TICK, last_word};
+use super::{CHUNK, Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word};
 use crate::io::files::{FileError, FileErrorKind, Source};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
-    CancelReason, Closing, Digest, Local, Offer, Outcome, Sender,
+    CancelReason, Closing, Digest, Local, Offer, Outcome, Sender, Words,
     transfer::sender::{self, OfferError},
+    words,
 };
 
 /// Chunks of a file that change threads together: waking the other thread for each would cost as
@@ -25,40 +26,37 @@ enum Chunk {
 }
 
 /// Sends `sources` and returns when the receiver has verified all of them, or it ended otherwise.
+/// `compare` is asked first where one side wants the words compared.
 ///
 /// # Errors
 /// When the sources cannot be offered at all.
-pub async fn send(
+pub async fn send<C: Future<Output = Compared>>(
     link: Link,
     sources: Vec<Source>,
-    version: &str,
+    local: Local<'_>,
+    compare: impl FnOnce(Words) -> C,
     cancelled: impl Cancelled,
     report: &mut dyn FnMut(Report),
 ) -> Result<Ended, OfferError> {
     let offers = sources
         .iter()
-        .map(|source| Offer {
-            name: source.name().as_str().to_owned(),
-            size: source.size(),
+        .map(|source| match (source.is_text(), source.size()) {
+            (true, Some(size)) => Offer::text(source.name().as_str(), size),
+            (_, size) => Offer::file(source.name().as_str(), size),
         })
         .collect();
-    let machine = Sender::new(
-        Local {
-            version,
-            verify: false,
-        },
-        offers,
-    )?;
+    let machine = Sender::new(local, offers)?;
     let mut driver = Driver {
         link,
         machine,
+        compare: false,
         wanted: false,
         chunk: CHUNK,
         lost: None,
         file: None,
     };
     driver.machine.limit_messages(driver.link.max_message());
-    driver.run(sources, cancelled, report).await;
+    driver.run(sources, compare, cancelled, report).await;
     let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
     driver.link.close().await;
     Ok(Ended {
@@ -71,6 +69,8 @@ pub async fn send(
 struct Driver {
     link: Link,
     machine: Sender,
+    /// The machine asked for the words to be compared.
+    compare: bool,
     /// The machine asked for the next chunk.
     wanted: bool,
     /// The longest chunk, in bytes.
@@ -80,12 +80,14 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(
+    async fn run<C: Future<Output = Compared>>(
         &mut self,
         sources: Vec<Source>,
+        compare: impl FnOnce(Words) -> C,
         cancelled: impl Cancelled,
         report: &mut dyn FnMut(Report),
     ) {
+        let (mut compare, mut comparison) = (Some(compare), Question::new());
         let mut waiting_sources = Some(sources);
         let mut chunks: Option<mpsc::Receiver<Vec<Chunk>>> = None;
         let mut batch = vec![].into_iter();
@@ -100,6 +102,14 @@ impl Driver {
             self.drain(report).await;
             if self.machine.closing() == Some(Closing::Now) {
                 return;
+            }
+            if self.machine.outcome().is_some() {
+                comparison.withdraw();
+            }
+            if std::mem::take(&mut self.compare)
+                && let Some(compare) = compare.take()
+            {
+                comparison.ask(compare(words(self.link.fingerprints())));
             }
             if self.wanted
                 && chunks.is_none()
@@ -138,6 +148,10 @@ impl Driver {
                     return;
                 }
                 () = last_word(closing, &mut waiting_since) => return,
+                compared = comparison.answer() => match compared.refusal() {
+                    None => self.machine.agree(),
+                    Some(reason) => self.machine.cancel(reason, ""),
+                },
                 // Room on the link first, then the chunk that waits for it.
                 room = self.link.writable(), if ready.is_some() => {
                     if let (Ok(()), Some(chunk)) = (room, ready.take()) {
@@ -208,7 +222,7 @@ impl Driver {
                             path: None,
                         });
                     }
-                    sender::Event::Compare => {}
+                    sender::Event::Compare => self.compare = true,
                     sender::Event::Finished(_) => self.wanted = false,
                 },
                 sender::Output::Idle => return,

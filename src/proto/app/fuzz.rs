@@ -17,25 +17,26 @@ enum Frame {
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
     let mut input = Input(data);
-    let count = usize::from(input.byte().unwrap_or(0) % 70) + 1;
-    let files = (0..count)
-        .map(|n| Offer {
-            name: format!("f{n}"),
-            size: (n % 3 != 2).then_some(n as u64 % 5),
-        })
-        .collect();
-    let local = Local {
+    let first = input.byte().unwrap_or(0);
+    let count = usize::from(first % 70) + 1;
+    // Which sides want the words compared: none, one, the other, both.
+    let wish = first / 70;
+    let local = |bit| Local {
         version: "fuzz",
-        verify: false,
+        verify: wish & bit != 0,
     };
-    let mut sender = Sender::new(local, files).expect("the offer is within the limits");
-    let mut receiver = Receiver::new(local);
+    let files = (0..count)
+        .map(|n| Offer::file(format!("f{n}"), (n % 3 != 2).then_some(n as u64 % 5)))
+        .collect();
+    let mut sender = Sender::new(local(1), files).expect("the offer is within the limits");
+    let mut receiver = Receiver::new(local(2));
+    let (mut sender_agreed, mut receiver_agreed) = (wish & 1 == 0, wish & 2 == 0);
     let (mut to_receiver, mut to_sender) = (VecDeque::new(), VecDeque::new());
     let (mut sender_ends, mut receiver_ends) = (0, 0);
     let mut reading = None;
 
     while let Some(op) = input.byte() {
-        match op % 24 {
+        match op % 26 {
             0..=3 => match to_receiver.pop_front() {
                 Some(Frame::Text(text)) => receiver.handle_control(&text),
                 Some(Frame::Data(len)) => drop(receiver.handle_data(len)),
@@ -77,11 +78,23 @@ pub fn fuzz(data: &[u8]) {
             20 => to_sender.push_front(input.message()),
             21 => spoil(&mut to_receiver, &mut input),
             22 => spoil(&mut to_sender, &mut input),
+            23 => {
+                sender_agreed = true;
+                sender.agree();
+            }
+            24 => {
+                receiver_agreed = true;
+                receiver.agree();
+            }
             _ => to_receiver.push_back(Frame::Text(input.take(40).to_vec())),
         }
         loop {
             match sender.poll_output() {
-                sender::Output::Control(text) => transmit(&mut to_receiver, text),
+                sender::Output::Control(text) => {
+                    let early = text.starts_with(r#"{"t":"manifest""#) && !sender_agreed;
+                    assert!(!early, "an offer before the person agreed");
+                    transmit(&mut to_receiver, text);
+                }
                 sender::Output::Read { file, .. } => reading = Some(file),
                 sender::Output::Event(event) => {
                     assert_eq!(sender_ends, 0, "an event after the end: {event:?}");
@@ -101,6 +114,7 @@ pub fn fuzz(data: &[u8]) {
                 _ => {}
             }
         }
+        assert!(receiver_agreed || receiver.files().is_empty());
         assert_eq!(sender_ends == 1, sender.outcome().is_some());
         assert_eq!(receiver_ends == 1, receiver.outcome().is_some());
         assert_eq!(sender.outcome().is_some(), sender.closing().is_some());
@@ -163,7 +177,7 @@ impl<'a> Input<'a> {
     fn message(&mut self) -> Frame {
         let (i, n) = (self.file(), self.file() % 6);
         let hash = format!("{:02x}", n % 2).repeat(32);
-        let text = match self.byte().unwrap_or(0) % 12 {
+        let text = match self.byte().unwrap_or(0) % 14 {
             0 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"send"}"#.to_owned(),
             1 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"receive"}"#.to_owned(),
             2 => format!(r#"{{"t":"hello","knothole":"x","proto":[{i},{n}],"role":"send"}}"#),
@@ -175,6 +189,9 @@ impl<'a> Input<'a> {
             8 => r#"{"t":"accept"}"#.to_owned(),
             9 => r#"{"t":"bye"}"#.to_owned(),
             10 => format!(r#"{{"t":"cancel","reason":"verify","i":{i}}}"#),
+            11 => r#"{"t":"agree"}"#.to_owned(),
+            12 => r#"{"t":"hello","knothole":"x","proto":[1,1],"role":"send","verify":true}"#
+                .to_owned(),
             _ => r#"{"t":"shiny","opt":true}"#.to_owned(),
         };
         Frame::Text(text.into_bytes())
@@ -199,6 +216,17 @@ mod tests {
         ) {
             // Three files; hellos, manifest, accept; then anything.
             let mut ops = vec![2, 0, 4, 0, 0, 13, 4];
+            ops.extend(data);
+            super::fuzz(&ops);
+        }
+
+        #[test]
+        fn random_operations_after_words_were_compared_never_break_the_contract(
+            wish in 1..4_u8,
+            data in prop::collection::vec(any::<u8>(), 0..1500),
+        ) {
+            // Three files; hellos, both agree, both words arrive, manifest, accept; then anything.
+            let mut ops = vec![70 * wish + 2, 0, 4, 23, 24, 0, 4, 0, 13, 4];
             ops.extend(data);
             super::fuzz(&ops);
         }

@@ -21,13 +21,15 @@ pub mod message;
 pub mod opening;
 pub mod outcome;
 pub mod transfer;
+pub mod words;
 
 mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
 pub use hello::{Local, Mismatch, Peer, Role, VersionRange};
-pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer};
+pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer, OfferKind};
 pub use opening::Opening;
 pub use outcome::{Closing, FileRef, Outcome, OutcomeKind, Problem, Remedy, Side};
 pub use transfer::{Receiver, Sender};
+pub use words::{Words, words};

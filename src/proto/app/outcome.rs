@@ -122,6 +122,10 @@ pub enum Remedy {
     Here,
     /// Put right what is named on the peer's side, then run both again.
     There,
+    /// Run both again with an invite that is handed over in another way.
+    HandOver,
+    /// Run both again where a person can compare the words, or without comparing.
+    Terminal,
     /// Update this program.
     UpdateHere,
     /// Update the peer's program.
@@ -133,7 +137,11 @@ impl Outcome {
     pub fn kind(&self) -> OutcomeKind {
         match self {
             Self::Done => OutcomeKind::Done,
-            Self::Declined { .. } => OutcomeKind::Declined,
+            Self::Declined { .. }
+            | Self::Cancelled {
+                reason: CancelReason::NoTerminal,
+                ..
+            } => OutcomeKind::Declined,
             Self::Verification { .. } => OutcomeKind::Verification,
             Self::Cancelled {
                 reason: CancelReason::Words,
@@ -161,6 +169,10 @@ impl Outcome {
                 reason: CancelReason::Words,
                 ..
             } => "words",
+            Self::Cancelled {
+                reason: CancelReason::NoTerminal,
+                ..
+            } => "no-terminal",
             Self::Cancelled { .. } => "cancelled",
             Self::Verification { .. } => "verification",
             Self::Failed { problem, .. } => match problem {
@@ -187,12 +199,12 @@ impl Outcome {
                 (DeclineReason::Name, Side::There) | (_, Side::Here) => Remedy::Here,
                 (_, Side::There) => Remedy::There,
             },
-            Self::Cancelled {
-                by: Side::There,
-                reason,
-                ..
-            } => match reason {
-                CancelReason::Disk | CancelReason::Read | CancelReason::Changed => Remedy::There,
+            Self::Cancelled { by, reason, .. } => match (reason, by) {
+                (CancelReason::Words, _) => Remedy::HandOver,
+                (CancelReason::NoTerminal, _) => Remedy::Terminal,
+                (CancelReason::Disk | CancelReason::Read | CancelReason::Changed, Side::There) => {
+                    Remedy::There
+                }
                 _ => Remedy::Nothing,
             },
             Self::Failed {
@@ -204,7 +216,7 @@ impl Outcome {
                 Remedy::UpdateHere
             }
             Self::Incompatible(_) | Self::Protocol(_) => Remedy::UpdateThere,
-            Self::Done | Self::Cancelled { .. } => Remedy::Nothing,
+            Self::Done => Remedy::Nothing,
         }
     }
 }
@@ -249,6 +261,16 @@ impl fmt::Display for Outcome {
                 explanation(f, text)
             }
             Self::Cancelled {
+                by: Side::Here,
+                reason: CancelReason::Words,
+                ..
+            } => f.write_str("the words on the two screens differ"),
+            Self::Cancelled {
+                by: Side::Here,
+                reason: CancelReason::NoTerminal,
+                ..
+            } => f.write_str("no terminal here to compare the words on"),
+            Self::Cancelled {
                 by,
                 reason,
                 file,
@@ -267,6 +289,7 @@ impl fmt::Display for Outcome {
                     CancelReason::Version => ": no common protocol version",
                     CancelReason::Role => ": the two sides want different things",
                     CancelReason::Words => ": the words on the two screens differ",
+                    CancelReason::NoTerminal => ": no terminal there to compare the words on",
                     CancelReason::Protocol => ": it says this side broke the protocol",
                 })?;
                 if let Some(file) = file {
@@ -460,6 +483,38 @@ mod tests {
             cancelled(Side::Here, CancelReason::Error).kind(),
             OutcomeKind::Failed
         );
+    }
+
+    #[test]
+    fn words_that_differ_and_words_nobody_can_compare_end_both_sides_alike() {
+        for (reason, kind, remedy, word) in [
+            (
+                CancelReason::Words,
+                OutcomeKind::Verification,
+                Remedy::HandOver,
+                "words",
+            ),
+            (
+                CancelReason::NoTerminal,
+                OutcomeKind::Declined,
+                Remedy::Terminal,
+                "no-terminal",
+            ),
+        ] {
+            for by in [Side::Here, Side::There] {
+                let outcome = Outcome::Cancelled {
+                    by,
+                    reason,
+                    file: None,
+                    text: String::new(),
+                };
+                assert_eq!(outcome.kind(), kind, "{by:?} {reason:?}");
+                assert_eq!(outcome.remedy(), remedy, "{by:?} {reason:?}");
+                assert_eq!(outcome.word(), word, "{by:?} {reason:?}");
+                let here = !outcome.to_string().contains("the other side");
+                assert_eq!(here, by == Side::Here, "{outcome}");
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::super::hello::{Hello, Local, Peer, Role};
 use super::super::message::{
     Ack, Cancel, CancelReason, Decline, DeclineReason, Digest, Fault, FileEnd, FileStart, MAX_DATA,
-    MAX_FILES, MAX_TEXT, MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, total,
+    MAX_FILES, MAX_TEXT, MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, go_together, total,
 };
 use super::super::opening::Opening;
 use super::super::outcome::{
@@ -36,8 +36,9 @@ pub enum Output {
     },
     /// Compare the count and the hash of the bytes written with these. When both agree, rename the
     /// temporary file into its place and call [`Receiver::handle_committed`]; otherwise delete it
-    /// and call [`Receiver::handle_mismatch`] or [`Receiver::handle_write_error`]. Bytes of later
-    /// files may come before the answer.
+    /// and call [`Receiver::handle_mismatch`] or [`Receiver::handle_write_error`]. A text is shown
+    /// instead, and only then; see [`Receiver::handle_not_text`]. Bytes of later files may come
+    /// before the answer.
     Finish {
         /// The file, by its place in the offer.
         file: usize,
@@ -226,6 +227,13 @@ impl Receiver {
         }
     }
 
+    /// Tells that the text of an [`Output::Finish`] agrees and is no UTF-8.
+    pub fn handle_not_text(&mut self, file: usize) {
+        if !self.ending.reached() && self.pending_mut(file).is_some() {
+            self.fault(Fault::NotText);
+        }
+    }
+
     /// Tells that a file cannot be opened, written or put in its place. The text also goes to the
     /// peer: it should hold the cause and no path of this machine.
     pub fn handle_write_error(&mut self, file: usize, text: &str) {
@@ -394,6 +402,9 @@ impl Receiver {
         self.parts.extend(part.files);
         if part.more {
             return Ok(());
+        }
+        if !go_together(&self.parts) {
+            return Err(Fault::malformed("manifest: a text goes alone"));
         }
         let total = total(&self.parts)?;
         if part.total != total {
@@ -600,13 +611,7 @@ mod tests {
     fn offered(count: usize) -> Receiver {
         let mut receiver = Receiver::new(LOCAL);
         let hello = Message::Hello(Hello::new(LOCAL, Role::Send));
-        let files = vec![
-            Offer {
-                name: "f".into(),
-                size: Some(3)
-            };
-            count
-        ];
+        let files = vec![Offer::file("f", Some(3)); count];
         let total = Some(3 * count as u64);
         let manifest = Message::Manifest(Manifest {
             files,

@@ -9,8 +9,8 @@ use std::fmt;
 
 use super::super::hello::{Hello, Local, MIN_MAX_CONTROL, Peer, Role};
 use super::super::message::{
-    Ack, CancelReason, Digest, Fault, FileEnd, FileStart, MAX_DATA, MAX_FILES, MAX_NAME, MAX_TEXT,
-    MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, total,
+    Ack, CancelReason, Digest, Fault, FileEnd, FileStart, MAX_DATA, MAX_FILES, MAX_NAME, MAX_SHOWN,
+    MAX_TEXT, MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, go_together, total,
 };
 use super::super::opening::Opening;
 use super::super::outcome::{
@@ -78,6 +78,8 @@ pub enum OfferError {
     TooManyFiles(usize),
     /// A name is empty or longer than 1024 bytes.
     Name(FileRef),
+    /// A text has more than 65,536 bytes or no size, or does not go alone.
+    Text,
     /// The sizes add up to more than 2^53 - 1 bytes.
     TotalTooLarge,
 }
@@ -97,6 +99,7 @@ impl fmt::Display for OfferError {
                     cut(&file.name, 60)
                 )
             }
+            Self::Text => write!(f, "a text of more than {MAX_SHOWN} bytes, or not alone"),
             Self::TotalTooLarge => write!(f, "more than {MAX_TOTAL} bytes in total"),
         }
     }
@@ -166,6 +169,9 @@ impl Sender {
                 index,
                 name: files[index].name.clone(),
             }));
+        }
+        if !files.iter().all(Offer::is_sound) || !go_together(&files) {
+            return Err(OfferError::Text);
         }
         let total = total(&files).map_err(|_| OfferError::TotalTooLarge)?;
         let (opening, hello) = Opening::new(local, Role::Send);
@@ -533,10 +539,7 @@ mod tests {
     };
 
     fn offer(name: &str, size: Option<u64>) -> Offer {
-        Offer {
-            name: name.into(),
-            size,
-        }
+        Offer::file(name, size)
     }
 
     fn drain(sender: &mut Sender) -> Vec<Output> {
@@ -573,6 +576,12 @@ mod tests {
             refused(vec![offer("f", Some(u64::MAX))]),
             "more than 9007199254740991 bytes in total"
         );
+        for files in [
+            vec![Offer::text("t", 65_537)],
+            vec![Offer::text("t", 1), offer("f", None)],
+        ] {
+            assert!(refused(files).starts_with("a text of more than 65536"));
+        }
     }
 
     #[test]
