@@ -179,7 +179,7 @@ impl World {
                 .sum::<usize>();
         let mut world = Self {
             scenario,
-            rng: Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            rng: Rng::new(seed),
             steps: 0,
             sender: Sender::new(LOCAL, files).unwrap(),
             receiver: Receiver::new(LOCAL),
@@ -507,10 +507,14 @@ impl World {
 }
 
 /// A small generator (xorshift64): the same seed, the same run.
-struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -25,7 +25,7 @@ pub mod transfer;
 
 mod fuzz;
 #[doc(hidden)]
-pub use fuzz::fuzz;
+pub use fuzz::{fuzz, fuzz_pipe};
 
 pub use hello::{Local, Mismatch, Only, Peer, Role, VersionRange};
 pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer};

@@ -250,8 +250,7 @@ impl Pipe {
         if taking && !self.ending.reached() {
             let blake3 = blake3.into();
             self.send(&Message::Stop(Stop { size, blake3 }));
-            let outcome = Outcome::ReaderGone { by: Side::Here };
-            self.finish(outcome, Closing::AwaitPeer);
+            self.finish(Outcome::ReaderGone { by: Side::Here }, self.last_word());
         }
     }
 
@@ -648,5 +647,315 @@ impl Inward {
             self.granted = to;
             to
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: Local<'static> = Local {
+        version: "0.1.0",
+        verify: false,
+    };
+    const GRANT: &[u8] = br#"{"t":"grant","to":1000}"#;
+
+    fn drain(pipe: &mut Pipe) -> Vec<Output> {
+        std::iter::from_fn(|| Some(pipe.poll_output()).filter(|o| *o != Output::Idle)).collect()
+    }
+
+    fn hello(only: Option<Only>) -> Vec<u8> {
+        let mut peer = Pipe::new(LOCAL, only);
+        match peer.poll_output() {
+            Output::Control(text) => text.into_bytes(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn opened(here: Option<Only>, there: Option<Only>) -> Pipe {
+        let mut pipe = Pipe::new(LOCAL, here);
+        pipe.handle_control(&hello(there));
+        pipe
+    }
+
+    fn joined() -> Pipe {
+        let mut pipe = opened(None, None);
+        drain(&mut pipe);
+        pipe
+    }
+
+    fn says(outputs: &[Output], t: &str) -> bool {
+        let start = format!(r#"{{"t":"{t}""#);
+        let is =
+            |output: &Output| matches!(output, Output::Control(text) if text.starts_with(&start));
+        outputs.iter().any(is)
+    }
+
+    fn end(size: u64) -> Vec<u8> {
+        let blake3 = Digest([7; 32]);
+        Message::End(FileEnd { i: 0, size, blake3 })
+            .to_json()
+            .into_bytes()
+    }
+
+    fn ack(byte: u8) -> Vec<u8> {
+        let blake3 = Digest([byte; 32]);
+        Message::Ack(Ack { i: 0, blake3 }).to_json().into_bytes()
+    }
+
+    #[test]
+    fn nothing_is_asked_for_or_granted_before_the_hello() {
+        let mut pipe = Pipe::new(LOCAL, None);
+        let first = drain(&mut pipe);
+        assert_eq!(first.len(), 1);
+        assert!(says(&first, "hello"));
+        assert!(!pipe.handle_data(1));
+        assert!(matches!(pipe.outcome(), Some(Outcome::Protocol(_))));
+    }
+
+    #[test]
+    fn words_are_compared_before_a_byte_is_granted() {
+        let verify = Local {
+            verify: true,
+            ..LOCAL
+        };
+        let mut pipe = Pipe::new(verify, None);
+        pipe.handle_control(&hello(None));
+        let outputs = drain(&mut pipe);
+        assert_eq!(outputs.last(), Some(&Output::Event(Event::Compare)));
+        pipe.agree();
+        let outputs = drain(&mut pipe);
+        assert!(says(&outputs, "agree") && !says(&outputs, "grant"));
+        pipe.handle_control(br#"{"t":"agree"}"#);
+        assert!(says(&drain(&mut pipe), "grant"));
+    }
+
+    #[test]
+    fn each_side_can_leave_a_direction_out() {
+        use Only::{Receive, Send};
+        for (here, there, sends, takes) in [
+            (None, None, true, true),
+            (Some(Send), None, true, false),
+            (Some(Receive), None, false, true),
+            (None, Some(Send), false, true),
+            (None, Some(Receive), true, false),
+            (Some(Send), Some(Receive), true, false),
+            (Some(Receive), Some(Send), false, true),
+        ] {
+            let outputs = drain(&mut opened(here, there));
+            let open = Output::Event(Event::Open { sends, takes });
+            assert!(outputs.contains(&open), "{here:?} {there:?}: {outputs:?}");
+            assert_eq!(says(&outputs, "grant"), takes, "{here:?} {there:?}");
+        }
+        for only in [Send, Receive] {
+            let pipe = opened(Some(only), Some(only));
+            let said = pipe.outcome().unwrap().to_string();
+            assert_eq!(said, format!("both sides want to {}", only.word()));
+        }
+    }
+
+    #[test]
+    fn a_read_is_asked_for_within_the_grant_and_one_at_a_time() {
+        let mut pipe = joined();
+        pipe.handle_control(GRANT);
+        assert_eq!(drain(&mut pipe), [Output::Read { max: 744 }]);
+        assert_eq!(drain(&mut pipe), []);
+        assert!(pipe.handle_read(4));
+        assert_eq!(drain(&mut pipe), [Output::Read { max: 484 }]);
+        assert!(pipe.handle_read(400));
+        assert_eq!(drain(&mut pipe), [], "84 is less than a message counts for");
+        assert_eq!(pipe.sent_bytes(), 404);
+        pipe.handle_control(br#"{"t":"grant","to":1000000}"#);
+        assert_eq!(drain(&mut pipe), [Output::Read { max: MAX_DATA }]);
+        assert!(!pipe.handle_read(MAX_DATA + 1));
+        assert!(matches!(pipe.outcome(), Some(Outcome::Failed { .. })));
+    }
+
+    #[test]
+    fn the_end_needs_no_grant() {
+        let mut pipe = joined();
+        pipe.handle_eof([7; 32]);
+        assert!(says(&drain(&mut pipe), "end"));
+    }
+
+    #[test]
+    fn taken_bytes_are_granted_anew_in_large_steps() {
+        let mut pipe = joined();
+        let mut grants = 0;
+        for _ in 0..200 {
+            assert!(pipe.handle_data(MAX_DATA));
+            pipe.handle_taken(cost(MAX_DATA));
+            grants += usize::from(says(&drain(&mut pipe), "grant"));
+        }
+        assert!((20..=25).contains(&grants), "{grants} for 12.5 MiB");
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_bounds_what_is_here() {
+        let mut pipe = joined();
+        let mut here = 0;
+        while pipe.handle_data(1) {
+            here += 1;
+        }
+        assert_eq!(here, WINDOW / (OVERHEAD + 1));
+        let fault = Fault::BeyondGrant { to: WINDOW };
+        assert_eq!(pipe.outcome(), Some(&Outcome::Protocol(fault)));
+    }
+
+    #[test]
+    fn one_direction_goes_on_after_the_other_has_ended() {
+        let mut pipe = joined();
+        pipe.handle_control(GRANT);
+        pipe.handle_eof([1; 32]);
+        pipe.handle_control(&ack(1));
+        drain(&mut pipe);
+        assert!(pipe.handle_data(3));
+        assert_eq!(pipe.outcome(), None);
+        pipe.handle_control(&end(3));
+        assert_eq!(
+            drain(&mut pipe),
+            [Output::Finish {
+                size: 3,
+                blake3: Digest([7; 32])
+            }]
+        );
+        assert_eq!(pipe.outcome(), None, "the reader may not have it yet");
+        pipe.handle_finished();
+        let outputs = drain(&mut pipe);
+        assert!(
+            says(&outputs, "ack") && says(&outputs, "bye"),
+            "{outputs:?}"
+        );
+        assert_eq!(pipe.outcome(), Some(&Outcome::Done));
+        assert_eq!(pipe.closing(), Some(Closing::AwaitPeer));
+        pipe.handle_control(br#"{"t":"bye"}"#);
+        assert_eq!(pipe.closing(), Some(Closing::Now));
+    }
+
+    #[test]
+    fn a_side_that_has_everything_acknowledged_outlives_the_channel_for_its_reader() {
+        let mut pipe = joined();
+        pipe.handle_eof([1; 32]);
+        pipe.handle_control(&ack(1));
+        pipe.handle_control(&end(0));
+        pipe.handle_closed();
+        assert_eq!(pipe.outcome(), None);
+        drain(&mut pipe);
+        pipe.handle_finished();
+        assert_eq!(
+            (pipe.outcome(), pipe.closing()),
+            (Some(&Outcome::Done), Some(Closing::Now))
+        );
+        let outputs = drain(&mut pipe);
+        assert!(!says(&outputs, "ack") && !says(&outputs, "bye"));
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_ends_both_sides_and_each_knows_whose_it_was() {
+        let mut here = joined();
+        assert!(here.handle_data(9));
+        here.handle_reader_gone(4, [3; 32]);
+        let outputs = drain(&mut here);
+        assert!(says(&outputs, "stop"), "{outputs:?}");
+        assert_eq!(
+            here.outcome(),
+            Some(&Outcome::ReaderGone { by: Side::Here })
+        );
+        assert_eq!(here.closing(), Some(Closing::AwaitPeer));
+
+        let mut there = joined();
+        there.handle_control(GRANT);
+        drain(&mut there);
+        assert!(there.handle_read(9));
+        let Output::Control(stop) = &outputs[0] else {
+            panic!("{outputs:?}")
+        };
+        there.handle_control(stop.as_bytes());
+        assert_eq!(
+            there.outcome(),
+            Some(&Outcome::ReaderGone { by: Side::There })
+        );
+        assert_eq!(there.closing(), Some(Closing::Now));
+    }
+
+    #[test]
+    fn a_reader_that_had_everything_is_no_loss() {
+        let stop = |size, byte| {
+            let blake3 = Digest([byte; 32]);
+            Message::Stop(Stop { size, blake3 }).to_json().into_bytes()
+        };
+        let sent = |there: Option<Only>| {
+            let mut pipe = opened(None, there);
+            pipe.handle_control(GRANT);
+            drain(&mut pipe);
+            assert!(pipe.handle_read(9));
+            pipe
+        };
+        let gone = Outcome::ReaderGone { by: Side::There };
+        // More may come from here, so it is a loss.
+        let mut pipe = sent(Some(Only::Receive));
+        pipe.handle_control(&stop(9, 1));
+        assert_eq!(pipe.outcome(), Some(&gone));
+        // Everything had been sent and taken.
+        let mut pipe = sent(Some(Only::Receive));
+        pipe.handle_eof([1; 32]);
+        pipe.handle_control(&stop(9, 1));
+        assert_eq!(pipe.outcome(), Some(&Outcome::Done));
+        // Everything but the last byte.
+        let mut pipe = sent(Some(Only::Receive));
+        pipe.handle_eof([1; 32]);
+        pipe.handle_control(&stop(8, 1));
+        assert_eq!(pipe.outcome(), Some(&gone));
+        // What was to come from there is cut off.
+        let mut pipe = sent(None);
+        pipe.handle_eof([1; 32]);
+        pipe.handle_control(&stop(9, 1));
+        assert_eq!(pipe.outcome(), Some(&gone));
+        // Other bytes.
+        let mut pipe = sent(Some(Only::Receive));
+        pipe.handle_eof([1; 32]);
+        pipe.handle_control(&stop(9, 2));
+        let end = pipe.outcome().unwrap();
+        assert_eq!(
+            end.to_string(),
+            "the stream arrived with other bytes than were sent"
+        );
+    }
+
+    #[test]
+    fn a_stream_that_is_not_whole_is_not_ended() {
+        let mut pipe = joined();
+        pipe.handle_control(&end(0));
+        pipe.cancel(CancelReason::User, "");
+        let outputs = drain(&mut pipe);
+        let ends = |output: &Output| matches!(output, Output::Finish { .. });
+        assert!(!outputs.iter().any(ends), "{outputs:?}");
+    }
+
+    #[test]
+    fn failures_of_either_stream_are_told_to_the_peer() {
+        let told = |fail: fn(&mut Pipe)| {
+            let mut pipe = joined();
+            fail(&mut pipe);
+            let outputs = drain(&mut pipe);
+            let Output::Control(cancel) = &outputs[0] else {
+                panic!("{outputs:?}")
+            };
+            let mut peer = joined();
+            peer.handle_control(cancel.as_bytes());
+            peer.outcome().unwrap().to_string()
+        };
+        assert_eq!(
+            told(|pipe| pipe.handle_read_error("gone")),
+            "the other side cancelled: it could not read (gone)"
+        );
+        assert_eq!(
+            told(|pipe| pipe.handle_write_error("full")),
+            "the other side cancelled: it could not write (full)"
+        );
+        assert_eq!(
+            told(Pipe::handle_mismatch),
+            "the stream arrived with other bytes than were sent"
+        );
     }
 }
