@@ -23,6 +23,11 @@ pub struct Window {
 
 impl Window {
     pub fn open(env: &Env, args: &[&str]) -> Self {
+        Self::with_stdout(env, args, false)
+    }
+
+    /// The same; `shown` puts stdout on the terminal as well.
+    pub fn with_stdout(env: &Env, args: &[&str], shown: bool) -> Self {
         let screen =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&screen).unwrap();
@@ -44,7 +49,7 @@ impl Window {
             .args(["-c", KNOTHOLE])
             .args(args)
             .stdin(end())
-            .stdout(Stdio::piped())
+            .stdout(if shown { end() } else { Stdio::piped() })
             .stderr(end())
             .spawn()
             .unwrap();
@@ -71,6 +76,11 @@ impl Window {
         }
     }
 
+    /// Everything that was drawn so far.
+    pub fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
     pub fn type_in(&mut self, keys: &str) {
         // The program draws while it reads: whoever only writes fills both buffers and is stuck.
         let mut keyboard = self.screen.try_clone().unwrap();
@@ -86,12 +96,9 @@ impl Window {
             while screen.read(&mut buffer).is_ok_and(|n| n > 0) {}
         });
         let mut out = String::new();
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut out)
-            .unwrap();
+        if let Some(mut stdout) = self.child.stdout.take() {
+            stdout.read_to_string(&mut out).unwrap();
+        }
         let code = self.child.wait().unwrap().code().unwrap();
         let after = tcgetattr(&self.terminal).unwrap();
         assert_eq!(
