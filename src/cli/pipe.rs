@@ -44,7 +44,6 @@ pub struct Args {
 
     /// Join an invite that comes through --via, or is asked for
     #[arg(long, env = "KNOTHOLE_JOIN", value_parser = Switch, action = ArgAction::SetTrue)]
-    #[arg(conflicts_with = "token")]
     join: bool,
 
     /// Take nothing from the other side, and do not touch stdout
@@ -141,7 +140,9 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         stdout_taken: true,
     };
     let link = meet::meet(&meeting, &ctx).await?;
-    ctx.ui.phase("waiting for the other side to say hello");
+    if !args.raw {
+        ctx.ui.phase("waiting for the other side to say hello");
+    }
     let mut screen = Screen::new(&ctx.ui, request.only, args.raw);
     let stopped = async {
         ctx.stop.wait().await;

@@ -321,6 +321,29 @@ fn a_reader_that_stops_holds_back_its_direction_only_and_memory_stays_small() {
 }
 
 #[test]
+fn very_many_short_messages_take_little_memory() {
+    let env = Env::new();
+    let (mut first, mut second) = ends(&env, &[], &[]);
+    let fed = feed(
+        first.stdin.take().unwrap(),
+        std::iter::repeat_with(|| b"x".to_vec()),
+    );
+    // More than the pipe in front of the program holds.
+    eventually("the window is full", || {
+        (fed.load(Ordering::Relaxed) > 75_000).then_some(())
+    });
+    for n in 0..300 {
+        let line = format!("still here {n}\n");
+        second.write(line.as_bytes());
+        first.expect(line.as_bytes());
+    }
+    for process in [&first.process, &second.process] {
+        let peak = process.peak_memory();
+        assert!(peak < 90 << 20, "{} MiB", peak >> 20);
+    }
+}
+
+#[test]
 fn two_readers_that_stop_at_once_block_nothing_for_ever() {
     const WHOLE: usize = 16 << 20;
     let env = Env::new();
