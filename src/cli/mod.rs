@@ -16,6 +16,7 @@ pub mod failure;
 pub mod input;
 pub mod man;
 mod meet;
+pub mod pipe;
 pub mod progress;
 pub mod qr;
 pub mod receive;
@@ -69,6 +70,7 @@ enum Command {
     Send(send::Args),
     #[command(visible_aliases = ["recv", "rx"])]
     Receive(receive::Args),
+    Pipe(pipe::Args),
     Token(token::Args),
     Selftest(selftest::Args),
     Completions(completions::Args),
@@ -177,6 +179,7 @@ fn dispatch(command: Command, bound: &Bound) -> Exit {
         Command::Receive(args) => drive(args.common.screen.options(), bound, |ctx| {
             receive::run(args, ctx)
         }),
+        Command::Pipe(args) => drive(args.options(), bound, |ctx| pipe::run(args, ctx)),
         Command::Token(args) => drive(args.screen.options(), bound, |ctx| token::run(args, ctx)),
         Command::Selftest(args) => {
             drive(args.screen.options(), bound, |ctx| selftest::run(args, ctx))
@@ -279,7 +282,11 @@ fn told(mut error: clap::Error, bound: &Bound) -> Exit {
             hint: tips,
             ..Failure::usage(words.join(" "))
         };
-        let _ = Ui::new(options, Stop::new()).event(&failure.event());
+        let ui = Ui::new(options, Stop::new());
+        let _ = ui.event(&failure.event());
+        if ui.is_silent() {
+            return Exit::Usage;
+        }
     }
     said(&shown, Exit::Usage)
 }
@@ -311,6 +318,7 @@ fn first_screen(choice: When) -> String {
 
 /// What a command line that may be wrong elsewhere says about the screen.
 fn unparsed_options(args: &[OsString]) -> Options {
+    let stream = args.get(1).is_some_and(|name| name == "pipe");
     let mut args = args
         .iter()
         .map(|arg| arg.to_string_lossy())
@@ -333,6 +341,7 @@ fn unparsed_options(args: &[OsString]) -> Options {
     };
     Options {
         json,
+        stream,
         color,
         ..Options::default()
     }

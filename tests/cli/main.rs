@@ -11,6 +11,7 @@ mod env;
 mod help;
 mod mistakes;
 mod pastes;
+mod pipe;
 mod places;
 mod process;
 mod qr;

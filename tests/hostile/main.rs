@@ -12,6 +12,7 @@ mod checks;
 mod env;
 mod names;
 mod peers;
+mod pipes;
 #[path = "../cli/process.rs"]
 #[allow(dead_code, reason = "shared with tests/cli")]
 mod process;

@@ -16,9 +16,9 @@ use tokio::time::timeout;
 use crate::env::{Env, Ran};
 use crate::process::{Process, event, names, start};
 
-const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
-fn network() -> Network {
+pub(crate) fn network() -> Network {
     Network {
         stun: vec![],
         turn: None,
@@ -29,7 +29,7 @@ fn network() -> Network {
     }
 }
 
-fn on_runtime<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn on_runtime<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -42,32 +42,32 @@ fn on_runtime<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// A peer of ours.
-struct Talk {
-    link: Link,
+pub(crate) struct Talk {
+    pub(crate) link: Link,
     /// Hangs up when it has said everything; otherwise it waits for the program to end.
-    hangs_up: Cell<bool>,
+    pub(crate) hangs_up: Cell<bool>,
 }
 
 impl Talk {
-    fn on(link: Link) -> Self {
+    pub(crate) fn on(link: Link) -> Self {
         Self {
             link,
             hangs_up: Cell::new(false),
         }
     }
 
-    async fn say(&self, message: Value) {
+    pub(crate) async fn say(&self, message: Value) {
         self.say_text(&message.to_string()).await;
     }
 
-    async fn say_text(&self, text: &str) {
+    pub(crate) async fn say_text(&self, text: &str) {
         // The program may be gone already, which is what some of these lead to.
         let _ = timeout(BOUND, self.link.send_control(text))
             .await
             .expect("in time");
     }
 
-    async fn data(&self, bytes: &[u8]) {
+    pub(crate) async fn data(&self, bytes: &[u8]) {
         let _ = timeout(BOUND, self.link.send_data(BytesMut::from(bytes)))
             .await
             .expect("in time");
@@ -84,7 +84,7 @@ impl Talk {
         }
     }
 
-    async fn hear_of(&self, kind: &str) -> Value {
+    pub(crate) async fn hear_of(&self, kind: &str) -> Value {
         loop {
             let message = self.hear().await;
             assert!(!message.is_null(), "closed before {kind}");
@@ -95,13 +95,13 @@ impl Talk {
     }
 
     /// Waits for the program's last word, and closes as the protocol says.
-    async fn last(&self, kind: &str) -> Value {
+    pub(crate) async fn last(&self, kind: &str) -> Value {
         self.hangs_up.set(true);
         self.hear_of(kind).await
     }
 }
 
-fn hello(role: &str) -> Value {
+pub(crate) fn hello(role: &str) -> Value {
     json!({"t": "hello", "knothole": "6.6.6", "proto": [1, 1], "role": role})
 }
 
@@ -135,7 +135,7 @@ fn against_send(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran 
     })
 }
 
-async fn finish(talk: Talk, process: Process, evil: impl AsyncFnOnce(&Talk)) -> Ran {
+pub(crate) async fn finish(talk: Talk, process: Process, evil: impl AsyncFnOnce(&Talk)) -> Ran {
     evil(&talk).await;
     let mut talk = Some(talk);
     if let Some(talk) = talk.take_if(|talk| talk.hangs_up.get()) {
@@ -151,7 +151,7 @@ async fn finish(talk: Talk, process: Process, evil: impl AsyncFnOnce(&Talk)) -> 
 
 /// One error, this exit code, and no character that a terminal would obey.
 #[track_caller]
-fn fails(ran: &Ran, code: i32, words: &str) {
+pub(crate) fn fails(ran: &Ran, code: i32, words: &str) {
     let last = ran
         .stderr
         .lines()
@@ -164,7 +164,7 @@ fn fails(ran: &Ran, code: i32, words: &str) {
 }
 
 #[track_caller]
-fn unobeyed(ran: &Ran) {
+pub(crate) fn unobeyed(ran: &Ran) {
     for text in [&ran.stdout, &ran.stderr] {
         let bad = text.chars().find(|c| {
             (c.is_control() && *c != '\n') || matches!(c, '\u{202e}' | '\u{200b}' | '\u{2066}')
@@ -180,7 +180,7 @@ async fn offer(talk: &Talk, name: &str, size: Option<u64>) {
         .await;
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub(crate) fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_string()
 }
 

@@ -2,7 +2,9 @@
 
 use knothole::proto::app::message::Message;
 use knothole::proto::app::transfer::{receiver, sender};
-use knothole::proto::app::{CancelReason, DeclineReason, Offer, Outcome, Receiver, Sender};
+use knothole::proto::app::{
+    CancelReason, Closing, DeclineReason, Offer, Only, Outcome, Pipe, Receiver, Sender, pipe,
+};
 
 use crate::world::LOCAL;
 
@@ -73,4 +75,53 @@ fn the_whole_talk_happens_as_it_is_shown() {
     assert_eq!(said, shown);
     assert_eq!(sender.outcome(), Some(&Outcome::Done));
     assert_eq!(receiver.outcome(), Some(&Outcome::Done));
+}
+
+#[test]
+fn the_pipes_talk_happens_as_it_is_shown() {
+    let shown: Vec<&str> = DOCUMENT
+        .lines()
+        .filter(|line| line.starts_with("A→B {") || line.starts_with("B→A {"))
+        .collect();
+    let mut ends = [
+        ("A→B", Pipe::new(LOCAL, None)),
+        ("B→A", Pipe::new(LOCAL, Some(Only::Receive))),
+    ];
+    let mut said = Vec::new();
+    let mut before = usize::MAX;
+    while before != said.len() {
+        before = said.len();
+        let texts = ends.each_mut().map(|(way, end)| {
+            let mut texts = Vec::new();
+            loop {
+                match end.poll_output() {
+                    pipe::Output::Control(text) => texts.push(text),
+                    pipe::Output::Read { .. } => end.handle_eof(blake3::hash(b"")),
+                    pipe::Output::Finish { .. } => end.handle_finished(),
+                    pipe::Output::Event(_) => {}
+                    pipe::Output::Idle => break,
+                }
+            }
+            said.extend(texts.iter().map(|text| format!("{way} {text}")));
+            texts
+        });
+        let [from_a, from_b] = texts;
+        from_a
+            .iter()
+            .for_each(|text| ends[1].1.handle_control(text.as_bytes()));
+        from_b
+            .iter()
+            .for_each(|text| ends[0].1.handle_control(text.as_bytes()));
+    }
+    assert_eq!(said, shown);
+    for (_, end) in &ends {
+        assert_eq!(end.outcome(), Some(&Outcome::Done));
+        assert_eq!(end.closing(), Some(Closing::Now));
+    }
+}
+
+#[test]
+fn the_limits_of_a_pipe_are_the_documented_ones() {
+    assert_eq!(pipe::WINDOW, 4_194_304);
+    assert_eq!((pipe::cost(0), pipe::MAX_AHEAD), (256, 16 << 20));
 }

@@ -203,7 +203,7 @@ impl World {
         let receiver = Receiver::new(scenario.local(Actor::Receiver));
         let mut world = Self {
             scenario,
-            rng: Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            rng: Rng::new(seed),
             steps: 0,
             sender,
             receiver,
@@ -577,10 +577,14 @@ impl World {
 }
 
 /// A small generator (xorshift64): the same seed, the same run.
-struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

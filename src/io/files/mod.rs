@@ -13,6 +13,7 @@ mod destination;
 mod incoming;
 pub mod name;
 mod source;
+pub mod stdio;
 mod unfinished;
 mod whole;
 

@@ -1,10 +1,11 @@
-//! The fuzz body: random operations on both machines, joined by two queues the input may spoil.
+//! The fuzz bodies: random operations on two machines, joined by two queues the input may spoil.
 
 use std::collections::VecDeque;
 
-use super::hello::Local;
+use super::hello::{Local, Only};
 use super::message::{CancelReason, DeclineReason, MAX_DATA, Offer};
 use super::outcome::Outcome;
+use super::pipe::{self, Pipe, WINDOW, cost};
 use super::transfer::{Receiver, Sender, receiver, sender};
 
 #[derive(Clone)]
@@ -128,6 +129,146 @@ pub fn fuzz(data: &[u8]) {
     }
 }
 
+/// As [`fuzz`], for two pipes.
+#[doc(hidden)]
+pub fn fuzz_pipe(data: &[u8]) {
+    let mut input = Input(data);
+    let local = Local {
+        version: "fuzz",
+        verify: input.byte().unwrap_or(0) % 8 == 7,
+    };
+    let mut ends = [(); 2].map(|()| {
+        PipeEnd::new(match input.byte().unwrap_or(0) % 6 {
+            0 => Pipe::new(local, Some(Only::Send)),
+            1 => Pipe::new(local, Some(Only::Receive)),
+            _ => Pipe::new(local, None),
+        })
+    });
+    while let Some(op) = input.byte() {
+        let side = usize::from(op & 1);
+        let [first, second] = &mut ends;
+        let (end, other) = if side == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        match op / 2 % 20 {
+            0..=4 => match end.inbox.pop_front() {
+                Some(Frame::Text(text)) => end.machine.handle_control(&text),
+                Some(Frame::Data(len)) => {
+                    if end.machine.handle_data(len) {
+                        assert!(end.takes, "a stream that nobody takes");
+                        end.held += cost(len);
+                        end.backlog.push_back(len);
+                        assert!(end.held <= WINDOW, "more than the window: {}", end.held);
+                    }
+                }
+                None => {}
+            },
+            5..=7 => {
+                let len = usize::from(input.byte().unwrap_or(0)) * 300 % (MAX_DATA + 2000);
+                let asked = end.asked.take();
+                if end.machine.handle_read(len) {
+                    assert!(asked.is_some_and(|max| len <= max), "not asked for");
+                    other.inbox.push_back(Frame::Data(len));
+                }
+            }
+            8 => end.machine.handle_eof([input.byte().unwrap_or(0) % 2; 32]),
+            9 | 10 => {
+                if let Some(len) = end.backlog.pop_front() {
+                    end.held -= cost(len);
+                    end.machine.handle_taken(cost(len));
+                }
+            }
+            11 => {
+                if std::mem::take(&mut end.finishing) {
+                    end.machine.handle_finished();
+                }
+            }
+            12 => match input.byte().unwrap_or(0) % 10 {
+                0 => end.machine.handle_read_error("gone"),
+                1 => end.machine.handle_write_error("full"),
+                2 => end.machine.handle_mismatch(),
+                3 => end.machine.handle_reader_gone(u64::from(op), [0; 32]),
+                4 => end.machine.cancel(CancelReason::User, "stop"),
+                5 => end.machine.handle_closed(),
+                _ => end.machine.agree(),
+            },
+            13 => end.inbox.push_back(Frame::Data(MAX_DATA * input.file())),
+            14 => end.inbox.push_back(Frame::Data(input.file())),
+            15 => end.inbox.push_front(input.pipe_message()),
+            16 => end.inbox.push_back(input.pipe_message()),
+            17 => spoil(&mut end.inbox, &mut input),
+            _ => end.inbox.push_back(Frame::Text(input.take(40).to_vec())),
+        }
+        for side in 0..2 {
+            while let Some(frame) = ends[side].drain() {
+                ends[1 - side].inbox.push_back(frame);
+            }
+        }
+    }
+}
+
+/// A pipe machine and what its I/O layer would hold.
+struct PipeEnd {
+    machine: Pipe,
+    inbox: VecDeque<Frame>,
+    asked: Option<usize>,
+    takes: bool,
+    backlog: VecDeque<usize>,
+    held: u64,
+    finishing: bool,
+    ended: bool,
+}
+
+impl PipeEnd {
+    fn new(machine: Pipe) -> Self {
+        Self {
+            machine,
+            inbox: VecDeque::new(),
+            asked: None,
+            takes: false,
+            backlog: VecDeque::new(),
+            held: 0,
+            finishing: false,
+            ended: false,
+        }
+    }
+
+    /// Takes outputs up to the next message, which it returns.
+    fn drain(&mut self) -> Option<Frame> {
+        loop {
+            match self.machine.poll_output() {
+                pipe::Output::Control(text) => {
+                    assert!(text.len() <= super::message::MAX_CONTROL);
+                    return Some(Frame::Text(text.into_bytes()));
+                }
+                pipe::Output::Read { max } => {
+                    assert!((1..=MAX_DATA).contains(&max));
+                    assert!(self.asked.replace(max).is_none(), "two reads at once");
+                }
+                pipe::Output::Finish { .. } => self.finishing = true,
+                pipe::Output::Event(event) => {
+                    assert!(!self.ended, "an event after the end: {event:?}");
+                    match event {
+                        pipe::Event::Open { takes, .. } => self.takes = takes,
+                        pipe::Event::Finished(_) => {
+                            self.ended = true;
+                            self.asked = None;
+                        }
+                        _ => {}
+                    }
+                }
+                pipe::Output::Idle => break,
+            }
+        }
+        let (outcome, closing) = (self.machine.outcome(), self.machine.closing());
+        assert_eq!(outcome.is_some(), self.ended);
+        assert_eq!(outcome.is_some(), closing.is_some());
+        None
+    }
+}
+
 fn transmit(queue: &mut VecDeque<Frame>, text: String) {
     assert!(text.len() <= super::message::MAX_CONTROL);
     queue.push_back(Frame::Text(text.into_bytes()));
@@ -196,6 +337,28 @@ impl<'a> Input<'a> {
         };
         Frame::Text(text.into_bytes())
     }
+
+    /// The same for a pipe.
+    fn pipe_message(&mut self) -> Frame {
+        let (i, n) = (self.file(), self.file() % 6);
+        let hash = format!("{:02x}", n % 2).repeat(32);
+        let text = match self.byte().unwrap_or(0) % 9 {
+            0 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"pipe"}"#.to_owned(),
+            1 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"pipe","only":"send"}"#
+                .to_owned(),
+            2 => r#"{"t":"agree"}"#.to_owned(),
+            3 => format!(r#"{{"t":"grant","to":{}}}"#, i * n * 20_000),
+            4 => format!(
+                r#"{{"t":"end","i":{},"size":{i},"blake3":"{hash}"}}"#,
+                n / 5
+            ),
+            5 => format!(r#"{{"t":"ack","i":{},"blake3":"{hash}"}}"#, n / 5),
+            6 => format!(r#"{{"t":"stop","size":{i},"blake3":"{hash}"}}"#),
+            7 => r#"{"t":"bye"}"#.to_owned(),
+            _ => return self.message(),
+        };
+        Frame::Text(text.into_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -229,6 +392,24 @@ mod tests {
             let mut ops = vec![70 * wish + 2, 0, 4, 23, 24, 0, 4, 0, 13, 4];
             ops.extend(data);
             super::fuzz(&ops);
+        }
+
+        #[test]
+        fn random_operations_on_pipes_never_break_the_contract(
+            data in prop::collection::vec(any::<u8>(), 0..1500),
+        ) {
+            super::fuzz_pipe(&data);
+        }
+
+        #[test]
+        fn random_operations_on_joined_pipes_never_break_the_contract(
+            only in prop_oneof![Just(0u8), Just(1), Just(2)],
+            data in prop::collection::vec(any::<u8>(), 0..1500),
+        ) {
+            // Hellos and grants; then anything.
+            let mut ops = vec![0, only, 2, 0, 1, 0, 1];
+            ops.extend(data);
+            super::fuzz_pipe(&ops);
         }
     }
 }
