@@ -31,7 +31,7 @@ Examples:
   knothole receive -o - KH... | tar x
   knothole receive @offer.json")]
 pub struct Args {
-    /// The invite; @FILE or - to read it from there; asked for when left out
+    /// The invite, or an SDP offer; @FILE or - to read it from there; asked for when left out
     #[arg(env = "KNOTHOLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<TokenSource>,
 

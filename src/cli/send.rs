@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// Join an invite that `receive --invite` printed; @FILE or - to read it from there
+    /// Join an invite that `receive --invite` printed, or answer an SDP offer; @FILE or - to read it
     #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN")]
     to: Option<TokenSource>,
 
