@@ -36,7 +36,7 @@ use std::sync::LazyLock;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::defaults::Bound;
+use self::defaults::{Added, Bound};
 use self::failure::Failure;
 use self::signals::Stop;
 use self::ui::{Ctx, Options, Palette, Ui, When};
@@ -74,7 +74,7 @@ enum Command {
 }
 
 /// What `knothole` alone says: the jobs there are, each with its line. As narrow as a terminal is.
-const FIRST: &str = "\
+pub const FIRST: &str = "\
 knothole moves data straight from one
 terminal to another, without a server.
 
@@ -152,7 +152,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let exit = match parsed {
         Ok(cli) => dispatch(cli.command, &bound),
-        Err(error) => told(error, &bound),
+        Err(error) => match fails_alone(&bound) {
+            Some(error) => told(error, &bound, None),
+            None => told(error, &bound, bound.added.as_ref()),
+        },
     };
     exit.into()
 }
@@ -238,11 +241,13 @@ fn end(ui: &Ui, result: Result<Exit, Failure>) -> Exit {
     exit
 }
 
-/// Prints help, the version, or what is wrong with the command line.
-fn told(mut error: clap::Error, bound: &Bound) -> Exit {
+/// Prints help, the version, or what is wrong with the command line, with what a config file
+/// `added` to it.
+fn told(mut error: clap::Error, bound: &Bound, added: Option<&Added>) -> Exit {
     let options = unparsed_options(&bound.args);
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && bound.args.len() < 2 {
         // A script whose command got lost shall notice: this is help, but nothing was done.
+        told_in_json(options, Failure::usage("a command is missing"));
         return said(&first_screen(options.color), Exit::Usage);
     }
     suggest::command(&mut error, &bound.command);
@@ -261,34 +266,34 @@ fn told(mut error: clap::Error, bound: &Bound) -> Exit {
     }
     let mut shown = shown(std::io::stderr().is_terminal());
     let mut tips = suggest::tips(&error);
-    if let Some(added) = bound.added.as_ref().filter(|_| !fails_alone(&error, bound)) {
-        shown += &format!("\nhint: {added}\n");
+    if let Some(added) = added {
+        shown += &format!("hint: {added}\n");
         tips = Some(added.to_string());
     }
-    if options.json {
-        let plain = text.to_string();
-        let message = plain
-            .split("\n\n")
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: ");
-        let words: Vec<&str> = message.split_whitespace().collect();
-        let failure = Failure {
-            hint: tips,
-            ..Failure::usage(words.join(" "))
-        };
-        let _ = Ui::new(options, Stop::new()).event(&failure.event());
-    }
+    let plain = text.to_string();
+    let message = plain
+        .split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("error: ");
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let failure = Failure {
+        hint: tips,
+        ..Failure::usage(words.join(" "))
+    };
+    told_in_json(options, failure);
     said(&shown, Exit::Usage)
 }
 
-/// Whether the command line is as wrong without what the config file added.
-fn fails_alone(error: &clap::Error, bound: &Bound) -> bool {
-    let alone = bound
-        .command
-        .clone()
-        .try_get_matches_from(bound.without_file());
-    alone.is_err_and(|alone| alone.to_string() == error.to_string())
+fn told_in_json(options: Options, failure: Failure) {
+    // A stdout that is gone changes nothing: the command line is wrong anyway.
+    let _ = Ui::new(options, Stop::new()).event(&failure.event());
+}
+
+/// What is wrong with the command line even without what the config file added.
+fn fails_alone(bound: &Bound) -> Option<clap::Error> {
+    let command = bound.command.clone();
+    command.try_get_matches_from(bound.without_file()).err()
 }
 
 fn said(text: &str, exit: Exit) -> Exit {

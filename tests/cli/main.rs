@@ -13,6 +13,8 @@ mod mistakes;
 mod pastes;
 mod places;
 mod process;
+mod settings;
+mod suggestions;
 mod terminal;
 mod token;
 mod transfer;
