@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::ValueHint;
 use tokio::sync::mpsc;
 
 use super::common::{self, Reach, Via};
@@ -42,11 +43,11 @@ pub struct MeetArgs {
         value_name = "DURATION",
         default_value = "1h"
     )]
-    #[arg(value_parser = common::expires)]
+    #[arg(value_parser = common::expires, value_hint = ValueHint::Other)]
     expires: Duration,
 
     /// Exchange invite and reply as files in a folder that both sides see
-    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
+    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR", value_hint = ValueHint::Other)]
     via: Option<Via>,
 }
 

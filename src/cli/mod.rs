@@ -33,6 +33,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
+use clap::builder::StyledStr;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -100,14 +101,10 @@ Examples:
   knothole send photo.jpg
   knothole receive";
 
-/// What beats what, where settings can be kept, and how a run ends.
-static LONG_END: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "{EXAMPLES}
-
-Settings:
-  Every option can also be set by a variable, KNOTHOLE_QR for --qr, or in
-  ~/.config/knothole/config.toml:
+/// Where settings come from, for the help and for the manual: paragraphs, and a file as it is.
+pub(super) const SETTINGS: &str = "  \
+  Every option can also be set by a variable, such as KNOTHOLE_QR for --qr, or in the file \
+~/.config/knothole/config.toml:
 
     qr = \"never\"
     stun = [\"stun.example.org\", \"192.0.2.1:3478\"]
@@ -115,19 +112,42 @@ Settings:
     output = \"Downloads\"
     rename = true
 
-  What is typed beats a variable, a variable beats the file. --config names
-  another file, --config '' none.
+  What is typed beats a variable, a variable beats the file. --config names another file, \
+--config '' none.
+";
 
-Exit codes:
-{TABLE}"
-    )
-});
+static LONG_END: LazyLock<String> =
+    LazyLock::new(|| format!("{EXAMPLES}\n\nSettings:\n{SETTINGS}\nExit codes:\n{TABLE}"));
 
 /// Returns the definition that parser, help, completions and manual pages are made from.
 #[must_use]
 pub fn command() -> clap::Command {
     // Values of variables are never shown: some are secrets, and help is the same everywhere.
     Cli::command().mut_subcommands(|sub| sub.mut_args(|arg| arg.hide_env_values(true)))
+}
+
+/// The same, with lines that are there to be copied kept from being broken.
+fn command_for_screen() -> clap::Command {
+    let keep = |text: Option<&StyledStr>| text.map(|text| keep_lines(&text.to_string()));
+    let kept = |command: clap::Command| {
+        let short = keep(command.get_after_help()).unwrap_or_default();
+        let long = keep(command.get_after_long_help()).unwrap_or_else(|| short.clone());
+        command.after_help(short).after_long_help(long)
+    };
+    kept(command()).mut_subcommands(kept)
+}
+
+/// A space in a line that is not to be broken; clap breaks lines at plain spaces only.
+const KEPT_SPACE: char = '\u{a0}';
+
+fn keep_lines(text: &str) -> String {
+    let keep = |line: &str| line.starts_with("    ") || line.contains("knothole ");
+    let line = |line: &str| match line.get(..2) {
+        Some("  ") if keep(line) => line.replace(' ', &KEPT_SPACE.to_string()) + "\n",
+        _ => format!("{line}\n"),
+    };
+    let text: String = text.lines().map(line).collect();
+    text.trim_end().to_owned()
 }
 
 /// Runs the program: `args` is the whole command line, with the program's name first.
@@ -138,7 +158,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         hook(panic);
     }));
     let args = asked_for_help(args.into_iter().collect());
-    let bound = match defaults::bind(command(), args.clone()) {
+    let bound = match defaults::bind(command_for_screen(), args.clone()) {
         Ok(bound) => bound,
         Err(failure) => {
             let ui = Ui::new(unparsed_options(&args), Stop::new());
@@ -253,11 +273,12 @@ fn told(mut error: clap::Error, bound: &Bound, added: Option<&Added>) -> Exit {
     suggest::command(&mut error, &bound.command);
     let text = error.render();
     let shown = |tty| {
-        if ui::color(options.color, tty, &ui::env) {
+        let text = if ui::color(options.color, tty, &ui::env) {
             text.ansi().to_string()
         } else {
             text.to_string()
-        }
+        };
+        text.replace(KEPT_SPACE, " ")
     };
     if !error.use_stderr() {
         let ui = Ui::new(Options::default(), Stop::new());
