@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueHint;
+
 use super::common::{Common, Reach};
 use super::failure::Failure;
 use super::input::TokenSource;
@@ -26,11 +28,11 @@ Examples:
   knothole send photo.jpg --sdp")]
 pub struct Args {
     /// Files to send; - for standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     paths: Vec<PathBuf>,
 
     /// Join an invite that `receive --invite` printed, or answer an SDP offer; @FILE or - to read it
-    #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN")]
+    #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN", value_hint = ValueHint::Other)]
     to: Option<TokenSource>,
 
     #[command(flatten)]

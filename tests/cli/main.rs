@@ -14,6 +14,8 @@ mod pastes;
 mod places;
 mod process;
 mod sdp;
+mod settings;
+mod suggestions;
 mod terminal;
 mod token;
 mod transfer;
