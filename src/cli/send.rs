@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::ValueHint;
+
 use super::common::{Common, Reach};
 use super::failure::Failure;
 use super::input::{self, TokenSource};
@@ -34,7 +36,7 @@ Examples:
   knothole send photo.jpg --sdp")]
 pub struct Args {
     /// Files to send; - for standard input
-    #[arg(required_unless_present = "text", value_name = "PATH")]
+    #[arg(required_unless_present = "text", value_name = "PATH", value_hint = ValueHint::FilePath)]
     paths: Vec<PathBuf>,
 
     /// Send this text, which the other side shows; - reads it from standard input
@@ -50,8 +52,8 @@ pub struct Args {
     #[arg(conflicts_with = "paths")]
     text: Option<TextSource>,
 
-    /// Join an invite that `receive --invite` printed; @FILE or - to read it from there
-    #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN")]
+    /// Join an invite that `receive --invite` printed, or answer an SDP offer; @FILE or - to read it
+    #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN", value_hint = ValueHint::Other)]
     #[arg(conflicts_with = "qr_image")]
     to: Option<TokenSource>,
 

@@ -16,6 +16,8 @@ mod places;
 mod process;
 mod qr;
 mod sdp;
+mod settings;
+mod suggestions;
 mod terminal;
 mod text;
 mod token;
