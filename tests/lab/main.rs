@@ -19,6 +19,8 @@
 
 mod cases;
 mod daemon;
+#[path = "../interop/mod.rs"]
+mod interop;
 mod net;
 mod proc;
 mod selfcheck;
@@ -59,9 +61,14 @@ type Exhibit = Box<dyn Fn() -> String + Send>;
 
 /// Runs one test in a laboratory, or says why it cannot be run.
 pub fn run<F: FnOnce(&Lab) -> Result<()>>(case: F) {
+    run_with(|| Ok(()), case);
+}
+
+/// Runs one test that needs more than the others; `more` says what of it is missing.
+pub fn run_with<F: FnOnce(&Lab) -> Result<()>>(more: impl FnOnce() -> Result<(), String>, case: F) {
     let name = type_name::<F>().trim_end_matches("::{{closure}}");
     let name = name.rsplit("::").next().unwrap_or(name);
-    if let Err(missing) = requirements() {
+    if let Err(missing) = requirements().map_err(str::to_owned).and_then(|()| more()) {
         assert!(
             std::env::var_os("KNOTHOLE_LAB").is_none_or(|wish| wish != "require"),
             "KNOTHOLE_LAB=require, but the lab cannot run here: {missing}"
@@ -182,19 +189,7 @@ pub fn eventually(
 fn requirements() -> Result<(), &'static str> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
     let found = FOUND.get_or_init(|| {
-        let path = search_path();
-        let missing: Vec<String> = TOOLS
-            .iter()
-            .filter(|(tool, _)| {
-                !path
-                    .split(':')
-                    .any(|dir| Path::new(dir).join(tool).is_file())
-            })
-            .map(|(tool, package)| format!("{tool} (package {package})"))
-            .collect();
-        if !missing.is_empty() {
-            return Err(missing.join(", "));
-        }
+        have(&TOOLS)?;
         net::sweep();
         net::trial().map_err(|error| {
             let error = format!("{error:#}");
@@ -203,6 +198,20 @@ fn requirements() -> Result<(), &'static str> {
         })
     });
     found.as_ref().copied().map_err(String::as_str)
+}
+
+/// Whether these programs are there, each with the Debian package it comes from.
+pub fn have(tools: &[(&str, &str)]) -> Result<(), String> {
+    let path = search_path();
+    let is_there = |tool: &str| { path.split(':') }.any(|dir| Path::new(dir).join(tool).is_file());
+    let missing: Vec<String> = { tools.iter() }
+        .filter(|(tool, _)| !is_there(tool))
+        .map(|(tool, package)| format!("{tool} (package {package})"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(missing.join(", "))
 }
 
 fn search_path() -> String {
