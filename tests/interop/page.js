@@ -78,22 +78,30 @@ const JOBS = {
   /// Waits until the channel is open.
   async open() {
     const { pc } = link;
-    await (await link.peer).opened;
+    await opened();
     return { path: await chosenPath(pc), maxMessageSize: pc.sctp.maxMessageSize };
   },
 
   async send({ name, size }) {
-    const file = new File([noise(size)], name);
-    const start = performance.now();
-    const [{ blake3 }] = await send(await link.peer, [file]);
-    return { blake3, seconds: (performance.now() - start) / 1000 };
+    const peer = await opened();
+    const [sent] = await send(peer, [new File([noise(size)], name)]);
+    return sent;
   },
 
   async receive() {
-    const start = performance.now();
-    const files = await receive(await link.peer, async () => true);
-    const seconds = (performance.now() - start) / 1000;
-    return { files: files.map(({ name, size, blake3 }) => ({ name, size, blake3 })), seconds };
+    const files = await receive(await opened(), async () => true);
+    return { files: files.map(({ name, size, blake3 }) => ({ name, size, blake3 })) };
+  },
+
+  /// Whether this browser refuses its own description with another user name fragment in it.
+  async munge() {
+    const pc = new RTCPeerConnection();
+    pc.createDataChannel("");
+    const { type, sdp } = await pc.createOffer();
+    const munged = sdp.replace(/a=ice-ufrag:\S+/, "a=ice-ufrag:knothole");
+    const refused = await pc.setLocalDescription({ type, sdp: munged }).then(() => false, () => true);
+    pc.close();
+    return refused;
   },
 
   async close() {
@@ -120,6 +128,12 @@ function connect({ isOffering }) {
   const peer = channel.then((channel) => new Peer(channel, () => pc.sctp.maxMessageSize));
   link = { pc, peer, candidates, gathered };
   return link;
+}
+
+async function opened() {
+  const peer = await link.peer;
+  await peer.opened;
+  return peer;
 }
 
 async function chosenPath(pc) {

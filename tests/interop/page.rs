@@ -1,13 +1,40 @@
 //! Chromium and knothole.
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
 use super::browser::Browser;
 use super::run_with_browser;
+use crate::Lab;
 use crate::net::{Nat, Net, behind};
+use crate::proc::Peer;
 
 const MIB: usize = 1 << 20;
+/// Chromium is on the way to allow no changes of its descriptions.
+const NO_MUNGING: &[&str] = &["--force-fieldtrials=WebRTC-NoSdpMangleUfrag/Enabled/"];
+
+#[test]
+fn the_page_joins_an_invite_and_receives_64_mib() {
+    run_with_browser(|lab| joins_and_receives(lab, &[]));
+}
+
+#[test]
+fn the_page_joins_an_invite_and_receives_64_mib_where_descriptions_must_not_be_changed() {
+    run_with_browser(|lab| joins_and_receives(lab, NO_MUNGING));
+}
+
+#[test]
+fn the_page_joins_an_invite_and_sends_64_mib() {
+    run_with_browser(|lab| joins_and_sends(lab, &[]));
+}
+
+#[test]
+fn the_page_joins_an_invite_and_sends_64_mib_where_descriptions_must_not_be_changed() {
+    run_with_browser(|lab| joins_and_sends(lab, NO_MUNGING));
+}
 
 #[test]
 fn the_page_hashes_as_blake3_does() {
@@ -46,6 +73,55 @@ fn two_pages_agree_on_the_protocol() {
         ensure!(received["files"][0]["size"] == 8 * MIB, "{received}");
         Ok(())
     });
+}
+
+fn joins_and_receives(lab: &Lab, flags: &[&str]) -> Result<()> {
+    let net = lan()?;
+    let page = lab.browser("page", &net.hosts[1], flags)?;
+    forbids_munging(&page, !flags.is_empty())?;
+    let file = lab.file("data.bin", 64 * MIB)?;
+    let mut knothole = lab
+        .knothole("knothole", &net.hosts[0])
+        .args(["send", "--json", "--stun", ""])
+        .arg(&file)
+        .start()?;
+    page.ask(json!({"do": "join", "invite": knothole.token("invite")?.text}))?;
+    let received = page.ask(json!({"do": "receive"}))?;
+    knothole.succeeds()?;
+    same(&received["files"][0], "data.bin", &file)
+}
+
+fn joins_and_sends(lab: &Lab, flags: &[&str]) -> Result<()> {
+    let net = lan()?;
+    let page = lab.browser("page", &net.hosts[1], flags)?;
+    forbids_munging(&page, !flags.is_empty())?;
+    let mut knothole = lab
+        .knothole("knothole", &net.hosts[0])
+        .args(["receive", "--invite", "--json", "-y", "--stun", ""])
+        .start()?;
+    page.ask(json!({"do": "join", "invite": knothole.token("invite")?.text}))?;
+    let sent = page.ask(json!({"do": "send", "name": "data.bin", "size": 64 * MIB}))?;
+    knothole.succeeds()?;
+    same(&sent, "data.bin", &knothole.dir.join("data.bin"))
+}
+
+/// What the page says about a file is true of this one.
+fn same(said: &Value, name: &str, file: &Path) -> Result<()> {
+    let bytes = fs::read(file).with_context(|| file.display().to_string())?;
+    let hash = blake3::hash(&bytes).to_hex();
+    let expected = json!({"name": name, "size": bytes.len(), "blake3": hash.as_str()});
+    ensure!(*said == expected, "{said} is not {expected}");
+    Ok(())
+}
+
+/// Whether the field trial is really on.
+fn forbids_munging(page: &Browser, expected: bool) -> Result<()> {
+    let forbids = page.ask(json!({"do": "munge"}))?;
+    ensure!(
+        forbids == expected,
+        "changed descriptions are refused: {forbids}"
+    );
+    Ok(())
 }
 
 /// Two pages connect, by offer and answer.
