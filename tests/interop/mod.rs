@@ -7,6 +7,7 @@
 //! wait, so they take turns.
 
 mod browser;
+mod measure;
 mod page;
 
 use std::sync::{Mutex, PoisonError};

@@ -83,14 +83,19 @@ const JOBS = {
   },
 
   async send({ name, size }) {
+    const file = new File([noise(size)], name);
     const peer = await opened();
-    const [sent] = await send(peer, [new File([noise(size)], name)]);
-    return sent;
+    const start = performance.now();
+    const files = await send(peer, [file]);
+    return { files, seconds: (performance.now() - start) / 1000 };
   },
 
   async receive() {
-    const files = await receive(await opened(), async () => true);
-    return { files: files.map(({ name, size, blake3 }) => ({ name, size, blake3 })) };
+    const peer = await opened();
+    const start = performance.now();
+    const received = await receive(peer, async () => true);
+    const seconds = (performance.now() - start) / 1000;
+    return { files: received.map(({ name, size, blake3 }) => ({ name, size, blake3 })), seconds };
   },
 
   /// Whether this browser refuses its own description with another user name fragment in it.

@@ -10,9 +10,8 @@ use super::browser::Browser;
 use super::run_with_browser;
 use crate::Lab;
 use crate::net::{Nat, Net, behind};
-use crate::proc::Peer;
 
-const MIB: usize = 1 << 20;
+pub const MIB: usize = 1 << 20;
 /// Chromium is on the way to allow no changes of its descriptions.
 const NO_MUNGING: &[&str] = &["--force-fieldtrials=WebRTC-NoSdpMangleUfrag/Enabled/"];
 
@@ -102,7 +101,11 @@ fn joins_and_sends(lab: &Lab, flags: &[&str]) -> Result<()> {
     page.ask(json!({"do": "join", "invite": knothole.token("invite")?.text}))?;
     let sent = page.ask(json!({"do": "send", "name": "data.bin", "size": 64 * MIB}))?;
     knothole.succeeds()?;
-    same(&sent, "data.bin", &knothole.dir.join("data.bin"))
+    same(
+        &sent["files"][0],
+        "data.bin",
+        &knothole.dir.join("data.bin"),
+    )
 }
 
 /// What the page says about a file is true of this one.
@@ -125,7 +128,7 @@ fn forbids_munging(page: &Browser, expected: bool) -> Result<()> {
 }
 
 /// Two pages connect, by offer and answer.
-fn introduce(alice: &Browser, bob: &Browser) -> Result<()> {
+pub fn introduce(alice: &Browser, bob: &Browser) -> Result<()> {
     let offer = alice.ask(json!({"do": "offer"}))?;
     let answer = bob.ask(json!({"do": "answer", "offer": offer}))?;
     alice.ask(json!({"do": "take", "answer": answer}))?;
@@ -136,6 +139,6 @@ fn introduce(alice: &Browser, bob: &Browser) -> Result<()> {
 }
 
 /// A LAN with two hosts and no way out.
-fn lan() -> Result<Net> {
+pub fn lan() -> Result<Net> {
     Net::build(&[behind(Nat::PortRestricted).hosts(2)])
 }

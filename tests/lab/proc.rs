@@ -25,14 +25,14 @@ const LIFE: Duration = Duration::from_mins(1);
 pub struct Knothole<'a> {
     lab: &'a Lab,
     host: &'a Host,
-    name: &'static str,
+    name: String,
     args: Vec<String>,
     life: Duration,
 }
 
 /// A running knothole. It is killed when dropped.
 pub struct Peer {
-    name: &'static str,
+    name: String,
     child: Child,
     stdin: Option<ChildStdin>,
     transcript: Arc<Transcript>,
@@ -89,11 +89,11 @@ pub struct Route {
 
 impl Lab {
     /// Prepares a knothole called `name` on `host`.
-    pub fn knothole<'a>(&'a self, name: &'static str, host: &'a Host) -> Knothole<'a> {
+    pub fn knothole<'a>(&'a self, name: impl Into<String>, host: &'a Host) -> Knothole<'a> {
         Knothole {
             lab: self,
             host,
-            name,
+            name: name.into(),
             args: vec![],
             life: LIFE,
         }
@@ -126,7 +126,7 @@ impl Knothole<'_> {
         );
         let binary = fs::canonicalize(&binary).with_context(|| binary.display().to_string())?;
         let home = self.lab.dir().join(format!("home-{}", self.name));
-        let dir = self.lab.dir().join(self.name);
+        let dir = self.lab.dir().join(&self.name);
         for new in [&home, &dir] {
             fs::create_dir(new).with_context(|| new.display().to_string())?;
         }
@@ -286,7 +286,7 @@ impl Peer {
     }
 
     fn wait_for<T>(&self, what: &str, found: impl Fn(&[Line]) -> Option<T>) -> Result<T> {
-        let name = self.name;
+        let name = &self.name;
         let found = self
             .transcript
             .wait(self.deadline, |said| match found(&said.lines) {
