@@ -16,11 +16,13 @@ use anyhow::Result;
 
 use crate::Lab;
 
-const CHROMIUM: [(&str, &str); 1] = [("chromium", "chromium")];
-
 /// Runs a test with a browser in it.
 fn run_with_browser<F: FnOnce(&Lab) -> Result<()>>(case: F) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    crate::run_with(|| crate::have(&CHROMIUM), case);
+    crate::run_with(needs_browser, case);
+}
+
+fn needs_browser() -> Result<(), String> {
+    crate::have(&[("chromium", "chromium")])
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::browser::Browser;
-use super::run_with_browser;
+use super::{needs_browser, run_with_browser};
 use crate::Lab;
 use crate::net::{Nat, Net, behind};
 
@@ -33,6 +33,32 @@ fn the_page_joins_an_invite_and_sends_64_mib() {
 #[test]
 fn the_page_joins_an_invite_and_sends_64_mib_where_descriptions_must_not_be_changed() {
     run_with_browser(|lab| joins_and_sends(lab, NO_MUNGING));
+}
+
+#[test]
+fn a_page_whose_ice_has_failed_still_connects_when_the_path_opens() {
+    // It waits more than it computes, so it does not wait for its turn.
+    crate::run_with(needs_browser, |lab| {
+        let net = lan()?;
+        let page = lab.browser("page", &net.hosts[1], &[])?;
+        let mut knothole = lab
+            .knothole("knothole", &net.hosts[0])
+            .args(["receive", "--invite", "--json", "-y", "--stun", ""])
+            .start()?;
+        let invite = knothole.token("invite")?.text;
+        let nft = |rules: &str| net.hosts[0].ns.output("nft", &[rules]);
+        nft("table inet cut { chain in { type filter hook input priority 0; policy drop; }; }")?;
+        page.ask(json!({"do": "join", "invite": invite}))?;
+        page.says("ice: failed")?;
+        nft("delete table inet cut")?;
+        let sent = page.ask(json!({"do": "send", "name": "data.bin", "size": MIB}))?;
+        knothole.succeeds()?;
+        same(
+            &sent["files"][0],
+            "data.bin",
+            &knothole.dir.join("data.bin"),
+        )
+    });
 }
 
 #[test]

@@ -21,11 +21,12 @@ use crate::net::Host;
 /// How long a process may take, unless told.
 const LIFE: Duration = Duration::from_mins(1);
 
-/// A command line to be run.
+/// A command line to be run: knothole, or another program.
 pub struct Knothole<'a> {
     lab: &'a Lab,
     host: &'a Host,
     name: String,
+    program: PathBuf,
     args: Vec<String>,
     life: Duration,
 }
@@ -90,10 +91,25 @@ pub struct Route {
 impl Lab {
     /// Prepares a knothole called `name` on `host`.
     pub fn knothole<'a>(&'a self, name: impl Into<String>, host: &'a Host) -> Knothole<'a> {
+        let binary = env::var_os("KNOTHOLE_BIN").map_or_else(
+            || PathBuf::from(env!("CARGO_BIN_EXE_knothole")),
+            PathBuf::from,
+        );
+        self.program(name, host, fs::canonicalize(&binary).unwrap_or(binary))
+    }
+
+    /// Prepares another program called `name` on `host`.
+    pub fn program<'a>(
+        &'a self,
+        name: impl Into<String>,
+        host: &'a Host,
+        program: PathBuf,
+    ) -> Knothole<'a> {
         Knothole {
             lab: self,
             host,
             name: name.into(),
+            program,
             args: vec![],
             life: LIFE,
         }
@@ -120,17 +136,12 @@ impl Knothole<'_> {
 
     /// Starts it in a folder and with a home of its own; nothing of the user's is seen.
     pub fn start(self) -> Result<Peer> {
-        let binary = env::var_os("KNOTHOLE_BIN").map_or_else(
-            || PathBuf::from(env!("CARGO_BIN_EXE_knothole")),
-            PathBuf::from,
-        );
-        let binary = fs::canonicalize(&binary).with_context(|| binary.display().to_string())?;
         let home = self.lab.dir().join(format!("home-{}", self.name));
         let dir = self.lab.dir().join(&self.name);
         for new in [&home, &dir] {
             fs::create_dir(new).with_context(|| new.display().to_string())?;
         }
-        let mut command = self.host.ns.command(&binary.to_string_lossy());
+        let mut command = self.host.ns.command(&self.program.to_string_lossy());
         let path = command
             .get_envs()
             .find_map(|(key, value)| (key == "PATH").then_some(value?.to_owned()))
@@ -165,7 +176,9 @@ impl Knothole<'_> {
         listen(child.stdout.take(), Stream::Stdout, &transcript);
         listen(child.stderr.take(), Stream::Stderr, &transcript);
         let shown = Arc::clone(&transcript);
-        let title = format!("--- {}: knothole {}", self.name, self.args.join(" "));
+        let program = self.program.file_name().unwrap_or_default();
+        let (program, args) = (program.to_string_lossy(), self.args.join(" "));
+        let title = format!("--- {}: {program} {args}", self.name);
         self.lab
             .exhibit(move || format!("{title}\n{}", shown.render()));
         Ok(Peer {
