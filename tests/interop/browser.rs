@@ -122,7 +122,8 @@ impl Lab {
         self.exhibit(move || {
             let said = shown.lock().said.join("\n");
             let log = fs::read_to_string(&log).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().rev().take(20).collect();
+            let lines = log.lines().filter(|line| !line.contains("dbus/"));
+            let lines: Vec<&str> = lines.rev().take(20).collect();
             let tail: String = { lines.iter().rev() }
                 .map(|line| format!("! {line}\n"))
                 .collect();

@@ -93,9 +93,47 @@ const JOBS = {
   async receive() {
     const peer = await opened();
     const start = performance.now();
+    let longest = 0;
+    peer.channel.addEventListener("message", ({ data }) => {
+      longest = Math.max(longest, data.byteLength ?? 0);
+    });
     const received = await receive(peer, async () => true);
     const seconds = (performance.now() - start) / 1000;
-    return { files: received.map(({ name, size, blake3 }) => ({ name, size, blake3 })), seconds };
+    return { files: received.map(({ name, size, blake3 }) => ({ name, size, blake3 })), longest, seconds };
+  },
+
+  /// Without a protocol: sends `size` bytes, receives `expected` bytes, and closes.
+  async swap({ size, expected }) {
+    const peer = await opened();
+    const sending = sendBytes(peer, noise(size));
+    const received = await receiveBytes(peer, expected);
+    const sent = await sending;
+    peer.channel.close();
+    return { sent, received };
+  },
+
+  /// Without a protocol: one message.
+  async say({ text }) {
+    (await opened()).channel.send(text);
+  },
+
+  /// Without a protocol: text up to the end of a line.
+  async hear() {
+    const peer = await opened();
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    let text = "";
+    while (!text.endsWith("\n")) {
+      const data = await peer.next();
+      text += typeof data === "string" ? data : decoder.decode(data, { stream: true });
+    }
+    return text;
+  },
+
+  /// Waits until the other side has closed the channel.
+  async closed() {
+    const { channel } = await link.peer;
+    if (channel.readyState === "closed") return;
+    await new Promise((resolve) => channel.addEventListener("close", resolve));
   },
 
   /// Whether this browser refuses its own description with another user name fragment in it.
@@ -133,6 +171,32 @@ function connect({ isOffering }) {
   const peer = channel.then((channel) => new Peer(channel, () => pc.sctp.maxMessageSize));
   link = { pc, peer, candidates, gathered };
   return link;
+}
+
+async function sendBytes(peer, bytes) {
+  const length = Math.min(65536, peer.maxMessage());
+  for (let at = 0; at < bytes.length; at += length) {
+    await peer.room();
+    peer.channel.send(bytes.subarray(at, at + length));
+  }
+  return { size: bytes.length, blake3: hashed([bytes]) };
+}
+
+async function receiveBytes(peer, expected) {
+  const parts = [];
+  let size = 0;
+  while (size < expected) {
+    const data = await peer.next();
+    parts.push(typeof data === "string" ? new TextEncoder().encode(data) : new Uint8Array(data));
+    size += parts.at(-1).length;
+  }
+  return { size, blake3: hashed(parts) };
+}
+
+function hashed(parts) {
+  const hash = new Blake3();
+  for (const part of parts) hash.update(part);
+  return hash.hex();
 }
 
 async function opened() {

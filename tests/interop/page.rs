@@ -49,7 +49,7 @@ fn a_page_whose_ice_has_failed_still_connects_when_the_path_opens() {
         let nft = |rules: &str| net.hosts[0].ns.output("nft", &[rules]);
         nft("table inet cut { chain in { type filter hook input priority 0; policy drop; }; }")?;
         page.ask(json!({"do": "join", "invite": invite}))?;
-        page.says("ice: failed")?;
+        page.says("connection: failed")?;
         nft("delete table inet cut")?;
         let sent = page.ask(json!({"do": "send", "name": "data.bin", "size": MIB}))?;
         knothole.succeeds()?;

@@ -135,7 +135,7 @@ async function talk(peer, signal, work) {
 export class Peer {
   #mail = [];
   #over = null; // why nothing more comes
-  #woken = () => {};
+  #waiting = []; // for an event
 
   /// `maxMessage()`: the longest message that the other side takes, known once the channel is open.
   constructor(channel, maxMessage) {
@@ -146,16 +146,16 @@ export class Peer {
     channel.bufferedAmountLowThreshold = BUFFER / 2;
     channel.onmessage = ({ data }) => {
       this.#mail.push(data);
-      this.#woken();
+      this.#wake();
     };
-    channel.onbufferedamountlow = () => this.#woken();
+    channel.onbufferedamountlow = () => this.#wake();
     channel.onclose = () => this.end(new Ended("lost", "the channel was closed"));
   }
 
   /// Ends the talk: whoever waits, or will wait for more than has come, gets this error.
   end(error) {
     this.#over ??= error;
-    this.#woken();
+    this.#wake();
   }
 
   get hasMail() {
@@ -213,7 +213,7 @@ export class Peer {
   /// Resolves when the channel takes more. What comes meanwhile goes first, through `takeMail`.
   async room(takeMail) {
     for (;;) {
-      if (this.hasMail) await takeMail();
+      if (takeMail && this.hasMail) await takeMail();
       else if (this.channel.bufferedAmount >= BUFFER) await this.#change();
       else return;
     }
@@ -228,7 +228,11 @@ export class Peer {
 
   async #change() {
     if (this.#over) throw this.#over;
-    await new Promise((resolve) => (this.#woken = resolve));
+    await new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  #wake() {
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 }
 
