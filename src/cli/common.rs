@@ -62,6 +62,7 @@ impl ScreenArgs {
     pub fn options(&self) -> Options {
         Options {
             json: self.json,
+            stream: false,
             quiet: self.quiet,
             verbose: self.verbose,
             color: self.color,

@@ -81,7 +81,7 @@ pub struct Meeting<'a> {
     pub command: &'static str,
     /// Standard input carries the data, so no reply can come from it.
     pub stdin_taken: bool,
-    /// Standard output carries the data: the joiner's reply code goes to stderr.
+    /// Standard output carries received data: the joiner's reply code goes to stderr.
     pub stdout_taken: bool,
 }
 

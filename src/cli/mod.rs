@@ -14,6 +14,7 @@ pub mod failure;
 pub mod input;
 pub mod man;
 mod meet;
+pub mod pipe;
 pub mod progress;
 pub mod qr;
 pub mod receive;
@@ -64,6 +65,7 @@ enum Command {
     Send(send::Args),
     #[command(visible_aliases = ["recv", "rx"])]
     Receive(receive::Args),
+    Pipe(pipe::Args),
     Token(token::Args),
     Selftest(selftest::Args),
     Completions(completions::Args),
@@ -105,6 +107,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Receive(args) => {
             drive(args.common.screen.options(), |ctx| receive::run(args, ctx))
         }
+        Command::Pipe(args) => drive(args.options(), |ctx| pipe::run(args, ctx)),
         Command::Token(args) => drive(args.screen.options(), |ctx| token::run(args, ctx)),
         Command::Selftest(args) => drive(args.screen.options(), |ctx| selftest::run(args, ctx)),
         Command::Completions(args) => print(|ui| completions::run(&args, ui)),
@@ -196,11 +199,15 @@ fn told(error: &clap::Error, args: &[OsString]) -> Exit {
         let ui = Ui::new(
             Options {
                 json,
+                stream: args.get(1).is_some_and(|name| name == "pipe"),
                 ..Options::default()
             },
             Stop::new(),
         );
         let _ = ui.event(&Failure::usage(words.join(" ")).event());
+        if ui.is_silent() {
+            return Exit::Usage;
+        }
     }
     // Nothing can be done about a stderr that is gone.
     let _ = std::io::stderr().write_all(shown(std::io::stderr().is_terminal()).as_bytes());

@@ -1,4 +1,4 @@
-//! What `send` and `receive` share: showing a transfer, and turning its end into an exit code.
+//! What `send`, `receive` and `pipe` share: showing a transfer, and turning its end into an exit code.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -63,12 +63,8 @@ impl Screen {
     /// Takes one report of the transfer.
     pub fn report(&mut self, report: Report) {
         match report {
-            Report::Hello(peer) => {
-                self.ui.verbose(
-                    1,
-                    &format!("the other side is knothole {}", Shown(&peer.version)),
-                );
-            }
+            Report::Hello(_) | Report::Silence(_) | Report::Heard => tell_link(&self.ui, &report),
+            Report::Open { .. } => {}
             Report::Accepted => {
                 self.started = Some(Instant::now());
                 self.ui.end_phase();
@@ -121,15 +117,6 @@ impl Screen {
                     self.failed = Some(error);
                 }
             }
-            Report::Silence(silence) => {
-                if silence.as_secs().is_multiple_of(5) {
-                    self.ui.note(&format!(
-                        "nothing heard from the other side for {} s; waiting",
-                        silence.as_secs()
-                    ));
-                }
-            }
-            Report::Heard => self.ui.note("the other side is back"),
         }
     }
 
@@ -170,8 +157,24 @@ impl Screen {
     }
 }
 
+/// Says what a report tells about the link and the peer.
+pub(super) fn tell_link(ui: &Ui, report: &Report) {
+    match report {
+        Report::Hello(peer) => {
+            let version = Shown(&peer.version);
+            ui.verbose(1, &format!("the other side is knothole {version}"));
+        }
+        Report::Silence(silence) if silence.as_secs().is_multiple_of(5) => ui.note(&format!(
+            "nothing heard from the other side for {} s; waiting",
+            silence.as_secs()
+        )),
+        Report::Heard => ui.note("the other side is back"),
+        _ => {}
+    }
+}
+
 /// Turns every end but success into what is said and exited with.
-fn failure(ended: Ended, ctx: &Ctx) -> Failure {
+pub(super) fn failure(ended: Ended, ctx: &Ctx) -> Failure {
     let outcome = &ended.outcome;
     if let (
         Outcome::Cancelled {
@@ -183,6 +186,9 @@ fn failure(ended: Ended, ctx: &Ctx) -> Failure {
     ) = (outcome, ctx.stop.now())
     {
         return Failure::interrupted(cause);
+    }
+    if *outcome == (Outcome::ReaderGone { by: Side::Here }) {
+        return Failure::interrupted(Cause::StdoutClosed);
     }
     if let (Outcome::Lost, Some(error)) = (outcome, ended.link) {
         return meet::failure(error, "the transfer was not finished");

@@ -1,4 +1,5 @@
-//! The two voices of the program: results on stdout, talk for people on stderr.
+//! The two voices of the program: results on stdout, talk for people on stderr. Where stdout is a
+//! stream of data, results go to stderr as well.
 //!
 //! Everything that is drawn on stderr (lines, the phase line, the progress bar, a prompt with
 //! what was typed so far) goes through one lock here, so that nothing overwrites anything else.
@@ -35,6 +36,9 @@ pub enum When {
 pub struct Options {
     /// Events on stdout instead of results.
     pub json: bool,
+    /// Stdout carries a stream: results and events go to stderr. There, events leave no room for
+    /// talk.
+    pub stream: bool,
     /// No talk, except errors and questions.
     pub quiet: bool,
     /// How much detail: 0 for little.
@@ -87,8 +91,8 @@ impl Ui {
         }))
     }
 
-    /// Prints one result line on stdout, at once. Under `--json` nothing is printed: the result
-    /// is told by [`Ui::event`].
+    /// Prints one result line on stdout, at once; beside a stream on stderr, also when quiet. Under
+    /// `--json` nothing is printed: the result is told by [`Ui::event`].
     ///
     /// # Errors
     /// Stdout cannot be written; a closed pipe is a failure that is quiet and exits 0.
@@ -96,11 +100,11 @@ impl Ui {
         if self.0.options.json {
             Ok(())
         } else {
-            self.raw(format!("{line}\n").as_bytes())
+            self.line(line)
         }
     }
 
-    /// Prints one event on stdout under `--json`, and nothing otherwise.
+    /// Prints one event under `--json`, where results go, and nothing otherwise.
     ///
     /// # Errors
     /// As [`Ui::result`].
@@ -112,12 +116,21 @@ impl Ui {
         }
     }
 
-    /// Prints one JSON object of `report::model` on stdout.
+    /// Prints one JSON object of `report::model` where results go.
     ///
     /// # Errors
     /// As [`Ui::result`].
     pub fn object(&self, value: &impl Serialize) -> Result<(), Failure> {
-        self.raw(format!("{}\n", model::line(value)).as_bytes())
+        self.line(&model::line(value))
+    }
+
+    fn line(&self, line: &str) -> Result<(), Failure> {
+        let line = format!("{line}\n");
+        if self.0.options.stream {
+            self.screen().say(&line);
+            return Ok(());
+        }
+        self.raw(line.as_bytes())
     }
 
     /// Writes bytes to stdout as they are, and flushes.
@@ -168,7 +181,7 @@ impl Ui {
         screen.phase = Some((text.to_owned(), Instant::now()));
         if self.0.live && ours() {
             screen.draw_phase();
-        } else if !self.0.options.quiet {
+        } else if !self.is_silent() {
             screen.say(&format!("{text}\n"));
         }
     }
@@ -226,6 +239,9 @@ impl Ui {
             return;
         }
         let _ = self.event(&failure.event());
+        if self.0.options.json && self.0.options.stream {
+            return;
+        }
         let palette = self.err();
         let mut text = format!("{} {}\n", palette.error("error:"), failure.message);
         for cause in failure.causes() {
@@ -370,9 +386,15 @@ impl Ui {
     }
 
     fn talk(&self, text: &str) {
-        if !self.0.options.quiet {
+        if !self.is_silent() {
             self.screen().say(text);
         }
+    }
+
+    /// Whether there is no talk.
+    pub(super) fn is_silent(&self) -> bool {
+        let options = &self.0.options;
+        options.quiet || (options.json && options.stream)
     }
 
     fn screen(&self) -> MutexGuard<'_, Screen> {

@@ -72,6 +72,16 @@ impl Incoming {
         })
     }
 
+    /// Standard output.
+    #[must_use]
+    pub fn stdout() -> Self {
+        Self {
+            path: "-".into(),
+            written: 0,
+            sink: Sink::Stdout,
+        }
+    }
+
     /// Appends `bytes`, in as few system calls as the system allows and without a copy of ours.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod destination;
 mod incoming;
 pub mod name;
 mod source;
+pub mod stdio;
 mod unfinished;
 
 pub use destination::{Action, Destination, Existing, Occupant, Planned, Refusal};

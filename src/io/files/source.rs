@@ -184,6 +184,15 @@ impl Source {
 }
 
 impl Outgoing {
+    /// Standard input.
+    #[must_use]
+    pub fn stdin() -> Self {
+        Self {
+            path: "-".into(),
+            reader: Reader::Stdin,
+        }
+    }
+
     /// Reads into `buffer`, which must not be empty; 0 is the end. A file of known size gives
     /// exactly that many bytes.
     ///

@@ -186,6 +186,12 @@ impl Link {
         self.channel.writable().await.map_err(|_| LinkError::Closed)
     }
 
+    /// The longest message that the peer takes, in bytes.
+    #[must_use]
+    pub fn max_message(&self) -> usize {
+        65_536
+    }
+
     /// Queues file contents.
     ///
     /// # Errors

@@ -1,9 +1,11 @@
 //! Drives a transfer over a [`Link`]: the machine of [`crate::proto::app`] on one hand, the disk
 //! on a thread of its own on the other.
 
+mod pipe;
 mod receive;
 mod send;
 
+pub use pipe::{Show, pipe, raw};
 pub use receive::{Decision, receive};
 pub use send::send;
 
@@ -28,11 +30,14 @@ pub enum Report {
     Hello(Peer),
     /// The receiver took the offer.
     Accepted,
+    /// The streams of a pipe are joined: whether this side sends, and whether it takes something.
+    Open { sends: bool, takes: bool },
     /// Bytes that have arrived at the receiver, so far.
     Bytes(u64),
     /// Everything has been sent; the receiver still compares and stores.
     Verifying,
-    /// A file is complete: at the sender acknowledged, at the receiver verified and in place.
+    /// A file is complete: at the sender acknowledged, at the receiver verified and in place. Of a
+    /// pipe, number 0 is what was sent and 1 what was received.
     File {
         index: usize,
         size: u64,

@@ -3,7 +3,7 @@
 //! A control message is a text message holding one JSON object with the key `t`. Reading is strict
 //! about what is known and patient about what is not: unknown keys are ignored, unknown types are
 //! ignored only when they carry `"opt":true`. What a message means at a given moment is judged by
-//! the machines in [`transfer`](super::transfer).
+//! the machines in [`transfer`](super::transfer) and [`pipe`](super::pipe).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -56,7 +56,11 @@ pub enum Message {
     End(FileEnd),
     /// Tells that a file is verified and in its place; receiver to sender.
     Ack(Ack),
-    /// Ends the talk in success; sender to receiver.
+    /// Allows more data of a pipe; against the direction of the data.
+    Grant(Grant),
+    /// Tells that nobody reads a pipe any more; against the direction of the data.
+    Stop(Stop),
+    /// Ends the talk in success; sender to receiver, and both ways between pipes.
     Bye,
     /// Ends the talk without success; either way.
     Cancel(Cancel),
@@ -83,6 +87,8 @@ impl Message {
             "file" => Self::File(read(text)?),
             "end" => Self::End(read(text)?),
             "ack" => Self::Ack(read(text)?),
+            "grant" => Self::Grant(read(text)?),
+            "stop" => Self::Stop(read(text)?),
             "bye" => Self::Bye,
             "cancel" => Self::Cancel(read(text)?),
             _ if opt => return Ok(None),
@@ -111,6 +117,8 @@ impl Message {
             Self::File(_) => "file",
             Self::End(_) => "end",
             Self::Ack(_) => "ack",
+            Self::Grant(_) => "grant",
+            Self::Stop(_) => "stop",
             Self::Bye => "bye",
             Self::Cancel(_) => "cancel",
         }
@@ -257,6 +265,22 @@ pub struct Ack {
     /// The place of the file in the manifest, from 0.
     pub i: u64,
     /// The hash the receiver computed.
+    pub blake3: Digest,
+}
+
+/// The `grant` message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// What all data messages from the first on may count for together.
+    pub to: u64,
+}
+
+/// The `stop` message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The number of bytes that the reader took.
+    pub size: u64,
+    /// The hash of those bytes.
     pub blake3: Digest,
 }
 
@@ -495,6 +519,20 @@ pub enum Fault {
     },
     /// A 65th file before the first of 64 is acknowledged.
     TooManyUnacked,
+    /// More data of a pipe than was granted.
+    BeyondGrant {
+        /// What was granted.
+        to: u64,
+    },
+    /// A grant that is not more than the last one, or too far ahead of what was sent.
+    WrongGrant {
+        /// The grant.
+        to: u64,
+        /// The last one.
+        before: u64,
+        /// What was used of that.
+        used: u64,
+    },
 }
 
 impl Fault {
@@ -547,6 +585,13 @@ impl fmt::Display for Fault {
                 write!(
                     f,
                     "file {file} ends at {end} bytes; its size was given as {size}"
+                )
+            }
+            Self::BeyondGrant { to } => write!(f, "more data than was granted, which is {to}"),
+            Self::WrongGrant { to, before, used } => {
+                write!(
+                    f,
+                    "a grant of {to} after one of {before}, of which {used} is used"
                 )
             }
             Self::TooManyUnacked => {

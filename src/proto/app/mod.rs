@@ -20,14 +20,16 @@ pub mod hello;
 pub mod message;
 pub mod opening;
 pub mod outcome;
+pub mod pipe;
 pub mod transfer;
 
 mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
-pub use hello::{Local, Mismatch, Peer, Role, VersionRange};
+pub use hello::{Local, Mismatch, Only, Peer, Role, VersionRange};
 pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer};
 pub use opening::Opening;
 pub use outcome::{Closing, FileRef, Outcome, OutcomeKind, Problem, Remedy, Side};
+pub use pipe::Pipe;
 pub use transfer::{Receiver, Sender};

@@ -27,7 +27,8 @@ pub struct FileRef {
 /// How a transfer ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every file is verified and in its place at the receiver.
+    /// Every file is verified and in its place at the receiver; of a pipe, both streams have ended,
+    /// verified, at their readers.
     Done,
     /// The receiver did not take the offer; nothing was sent.
     Declined {
@@ -67,6 +68,11 @@ pub enum Outcome {
     Incompatible(Mismatch),
     /// The peer broke the protocol.
     Protocol(Fault),
+    /// The reader of a pipe went away before its stream had ended.
+    ReaderGone {
+        /// Whose reader.
+        by: Side,
+    },
     /// The link ended before the transfer did.
     Lost,
 }
@@ -132,8 +138,9 @@ impl Outcome {
     /// Returns the class, for exit codes.
     pub fn kind(&self) -> OutcomeKind {
         match self {
-            Self::Done => OutcomeKind::Done,
-            Self::Declined { .. } => OutcomeKind::Declined,
+            // Whoever reads no more wants no more, as in any pipeline.
+            Self::Done | Self::ReaderGone { by: Side::Here } => OutcomeKind::Done,
+            Self::Declined { .. } | Self::ReaderGone { by: Side::There } => OutcomeKind::Declined,
             Self::Verification { .. } => OutcomeKind::Verification,
             Self::Cancelled {
                 reason: CancelReason::Words,
@@ -172,6 +179,7 @@ impl Outcome {
             Self::Incompatible(Mismatch::Versions { .. }) => "version",
             Self::Incompatible(Mismatch::Roles { .. }) => "role",
             Self::Protocol(_) => "protocol",
+            Self::ReaderGone { .. } => "reader-gone",
             Self::Lost => "lost",
         }
     }
@@ -204,7 +212,7 @@ impl Outcome {
                 Remedy::UpdateHere
             }
             Self::Incompatible(_) | Self::Protocol(_) => Remedy::UpdateThere,
-            Self::Done | Self::Cancelled { .. } => Remedy::Nothing,
+            Self::Done | Self::Cancelled { .. } | Self::ReaderGone { .. } => Remedy::Nothing,
         }
     }
 }
@@ -285,6 +293,10 @@ impl fmt::Display for Outcome {
             Self::Failed { file, problem } => write!(f, "{file} {problem}"),
             Self::Incompatible(mismatch) => mismatch.fmt(f),
             Self::Protocol(fault) => write!(f, "the other side broke the protocol: {fault}"),
+            Self::ReaderGone { by: Side::Here } => f.write_str("nobody reads the output any more"),
+            Self::ReaderGone { by: Side::There } => {
+                f.write_str("the reader at the other side went away before it had everything")
+            }
             Self::Lost => f.write_str("the link ended before the transfer did"),
         }
     }
@@ -333,7 +345,7 @@ impl Ending {
         let last_word = |message| {
             matches!(
                 message,
-                Message::Bye | Message::Cancel(_) | Message::Decline(_)
+                Message::Bye | Message::Cancel(_) | Message::Decline(_) | Message::Stop(_)
             )
         };
         if self.closing == Some(Closing::AwaitPeer)
@@ -373,7 +385,7 @@ pub(super) fn farewell(outcome: &Outcome) -> String {
         ),
         Outcome::Incompatible(Mismatch::Roles { .. }) => (CancelReason::Role, None, String::new()),
         Outcome::Protocol(fault) => (CancelReason::Protocol, None, fault.to_string()),
-        Outcome::Done | Outcome::Declined { .. } | Outcome::Lost => {
+        Outcome::Done | Outcome::Declined { .. } | Outcome::ReaderGone { .. } | Outcome::Lost => {
             (CancelReason::Error, None, String::new())
         }
     };
