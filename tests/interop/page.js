@@ -129,11 +129,9 @@ const JOBS = {
     return text;
   },
 
-  /// Waits until the other side has closed the channel.
-  async closed() {
-    const { channel } = await link.peer;
-    if (channel.readyState === "closed") return;
-    await new Promise((resolve) => channel.addEventListener("close", resolve));
+  /// Closes the channel.
+  async "hang up"() {
+    (await link.peer).channel.close();
   },
 
   /// Whether this browser refuses its own description with another user name fragment in it.

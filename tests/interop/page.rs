@@ -36,6 +36,48 @@ fn the_page_joins_an_invite_and_sends_64_mib_where_descriptions_must_not_be_chan
 }
 
 #[test]
+fn the_page_and_a_raw_pipe_swap_bytes_at_the_same_time() {
+    run_with_browser(|lab| {
+        let net = lan()?;
+        let page = lab.browser("page", &net.hosts[1], &[])?;
+        let file = lab.file("data.bin", 8 * MIB)?;
+        let out = lab.dir().join("out.bin");
+        let mut knothole = lab
+            .knothole("knothole", &net.hosts[0])
+            .args(["pipe", "--raw", "--json", "--stun", ""])
+            .between(file.clone(), out.clone())
+            .start()?;
+        page.ask(json!({"do": "join", "invite": knothole.token("invite")?.text}))?;
+        let swapped = page.ask(json!({"do": "swap", "size": 8 * MIB, "expected": 8 * MIB}))?;
+        knothole.succeeds()?;
+        ensure!(swapped["received"] == is(&file)?, "{swapped}");
+        ensure!(swapped["sent"] == is(&out)?, "{swapped}");
+        Ok(())
+    });
+}
+
+#[test]
+fn text_goes_both_ways_between_the_page_and_a_raw_pipe() {
+    run_with_browser(|lab| {
+        let net = lan()?;
+        let page = lab.browser("page", &net.hosts[1], &[])?;
+        let mut knothole = lab
+            .knothole("knothole", &net.hosts[0])
+            .args(["pipe", "--raw", "--json", "--stun", ""])
+            .start()?;
+        page.ask(json!({"do": "join", "invite": knothole.token("invite")?.text}))?;
+        knothole.type_line("Grüße \u{2603}")?;
+        let heard = page.ask(json!({"do": "hear"}))?;
+        ensure!(heard == "Grüße \u{2603}\n", "{heard}");
+        page.ask(json!({"do": "say", "text": "und zurück \u{2603}\n"}))?;
+        let line = knothole.stdout_line(0)?.text;
+        ensure!(line == "und zurück \u{2603}", "{line}");
+        page.ask(json!({"do": "hang up"}))?;
+        knothole.succeeds().map(drop)
+    });
+}
+
+#[test]
 fn a_page_whose_ice_has_failed_still_connects_when_the_path_opens() {
     // It waits more than it computes, so it does not wait for its turn.
     crate::run_with(needs_browser, |lab| {
@@ -133,11 +175,17 @@ fn joins_and_sends(lab: &Lab, flags: &[&str]) -> Result<()> {
 
 /// What the page says about a file is true of this one.
 fn same(said: &Value, name: &str, file: &Path) -> Result<()> {
-    let bytes = fs::read(file).with_context(|| file.display().to_string())?;
-    let hash = blake3::hash(&bytes).to_hex();
-    let expected = json!({"name": name, "size": bytes.len(), "blake3": hash.as_str()});
+    let mut expected = is(file)?;
+    expected["name"] = json!(name);
     ensure!(*said == expected, "{said} is not {expected}");
     Ok(())
+}
+
+/// The contents of a file, as the page would say it.
+fn is(file: &Path) -> Result<Value> {
+    let bytes = fs::read(file).with_context(|| file.display().to_string())?;
+    let hash = blake3::hash(&bytes).to_hex();
+    Ok(json!({"size": bytes.len(), "blake3": hash.as_str()}))
 }
 
 /// Whether the field trial is really on.

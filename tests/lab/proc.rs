@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,6 +29,8 @@ pub struct Knothole<'a> {
     program: PathBuf,
     args: Vec<String>,
     life: Duration,
+    stdin: Option<PathBuf>,
+    stdout: Option<PathBuf>,
 }
 
 /// A running knothole. It is killed when dropped.
@@ -112,6 +114,8 @@ impl Lab {
             program,
             args: vec![],
             life: LIFE,
+            stdin: None,
+            stdout: None,
         }
     }
 }
@@ -132,6 +136,15 @@ impl Knothole<'_> {
     /// Bounds the whole run.
     pub fn life(self, life: Duration) -> Self {
         Self { life, ..self }
+    }
+
+    /// Has stdin read from one file and stdout written to another.
+    pub fn between(self, stdin: PathBuf, stdout: PathBuf) -> Self {
+        Self {
+            stdin: Some(stdin),
+            stdout: Some(stdout),
+            ..self
+        }
     }
 
     /// Starts it in a folder and with a home of its own; nothing of the user's is seen.
@@ -162,8 +175,14 @@ impl Knothole<'_> {
             .env("TERM", "dumb")
             .env("LC_ALL", "C.UTF-8")
             .env("RUST_BACKTRACE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdin(match &self.stdin {
+                Some(path) => File::open(path)?.into(),
+                None => Stdio::piped(),
+            })
+            .stdout(match &self.stdout {
+                Some(path) => File::create(path)?.into(),
+                None => Stdio::piped(),
+            })
             .stderr(Stdio::piped());
 
         let start = Instant::now();
@@ -370,15 +389,20 @@ fn of(lines: &[Line], stream: Stream) -> impl Iterator<Item = &Line> {
 }
 
 fn events<'a>(lines: &'a [Line], name: &str) -> impl Iterator<Item = (&'a Line, Value)> {
-    of(lines, Stream::Stdout).filter_map(move |line| {
+    // `pipe` has its events on stderr.
+    let heard = lines.iter().filter(|line| line.stream != Stream::Stdin);
+    heard.filter_map(move |line| {
         let event: Value = serde_json::from_str(&line.text).ok()?;
         (event["event"] == name).then_some((line, event))
     })
 }
 
 fn listen(stream: Option<impl Read + Send + 'static>, kind: Stream, to: &Arc<Transcript>) {
+    // What goes to a file is not listened to.
+    let Some(stream) = stream else {
+        return to.close();
+    };
     let to = Arc::clone(to);
-    let stream = stream.expect("the stream is piped");
     thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut line = vec![];
