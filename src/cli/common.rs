@@ -2,6 +2,7 @@
 //!
 //! Every value is read and checked before anything touches the network.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::TypedValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::failure::Failure;
 use super::server::{StunList, TurnServer};
@@ -54,6 +55,16 @@ pub struct ScreenArgs {
     /// Show no progress bar and no line that rewrites itself
     #[arg(long, env = "KNOTHOLE_NO_PROGRESS", value_parser = Switch, action = ArgAction::SetTrue)]
     pub no_progress: bool,
+
+    /// Read settings from this file; '' for none
+    ///
+    /// Settings are long options without the dashes, as in qr = "never", and switches are true or
+    /// false. In a table such as [send] they are for that command alone. What is typed beats a
+    /// variable, a variable beats the file. Without this option the file is
+    /// knothole/config.toml in the XDG config folder, usually ~/.config.
+    #[arg(long, env = "KNOTHOLE_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = "Settings")]
+    pub config: Option<OsString>,
 }
 
 impl ScreenArgs {

@@ -16,18 +16,32 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+use rustix::termios::{LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios};
 use tokio::sync::{mpsc, oneshot};
 
 use super::failure::Failure;
 use super::ui::{Ctx, Ui};
+use crate::proto::token::{self, TokenError};
 
-/// The longest input that is read: far above any token or session description.
-pub const LIMIT: usize = 64 * 1024;
+/// The longest input that is read: a token in a long chat that was copied as a whole.
+pub const LIMIT: usize = token::MAX_TEXT;
+
+const LIMIT_SHOWN: &str = "256 KiB";
 
 /// A newline that is followed by more within this time is a line break inside a paste: chat
 /// programs break long texts, and nobody types that fast.
 const PASTE_GAP: Duration = Duration::from_millis(50);
+
+/// What is too long is read on until it pauses for so long, because the shell would take the rest
+/// of a paste for commands. A slow line stalls for longer than [`PASTE_GAP`].
+const STALL: Duration = Duration::from_millis(250);
+/// The same inside a paste whose end is going to be marked: only a lost marker takes as long.
+const MARKED_STALL: Duration = Duration::from_secs(2);
+/// What is too long is not read on for ever either, in bytes: no clipboard is larger.
+const MOST_SWALLOWED: usize = 16 << 20;
+
+/// The most of what was typed that a prompt is asked to show, in bytes: more than any terminal.
+const MOST_SHOWN: usize = 16 * 1024;
 
 /// How often a run with a question looks whether the terminal is its own.
 const FOREGROUND_CHECK: Duration = Duration::from_millis(500);
@@ -62,7 +76,7 @@ impl FromStr for TokenSource {
             (_, Some("")) => Err("the file name after @ is missing".to_owned()),
             (_, Some(path)) => Ok(Self::File(path.into())),
             _ if text.trim().is_empty() => Err("it is empty".to_owned()),
-            _ if text.len() > LIMIT => Err("it is longer than 64 KiB".to_owned()),
+            _ if text.len() > LIMIT => Err(format!("it is longer than {LIMIT_SHOWN}")),
             _ => Ok(Self::Text(text.to_owned())),
         }
     }
@@ -121,7 +135,7 @@ pub async fn read_token(
 pub async fn confirm(question: &str, default: bool, ctx: &Ctx) -> Result<Option<bool>, Failure> {
     let choices = if default { "[Y/n]" } else { "[y/N]" };
     loop {
-        match ask_any(&format!("{question} {choices} "), true, ctx).await? {
+        match ask_any(&format!("{question} {choices} "), Kind::Decision, ctx).await? {
             Answer::Nobody | Answer::End => return Ok(None),
             Answer::Line(line) => match line.trim().to_ascii_lowercase().as_str() {
                 "" => return Ok(Some(default)),
@@ -151,7 +165,7 @@ impl Lines {
         let terminal = Terminal::find(stdin_taken);
         let interactive = terminal.is_some();
         let reader = match terminal {
-            Some(terminal) => Some(Reader::terminal(terminal, prompt, false, ui)),
+            Some(terminal) => Some(Reader::terminal(terminal, prompt, Kind::Text, ui)),
             None if !stdin_taken && !io::stdin().is_terminal() => io::stdin()
                 .as_fd()
                 .try_clone_to_owned()
@@ -160,7 +174,10 @@ impl Lines {
             None => None,
         };
         let (send, lines) = mpsc::channel(16);
-        let (wake, thread) = reader.and_then(|reader| spawn(reader, send).ok()).unzip();
+        let ui = ui.clone();
+        let refused = move || ui.warn(&too_long().message);
+        let spawned = reader.and_then(|reader| spawn(reader, send, refused).ok());
+        let (wake, thread) = spawned.unzip();
         Self {
             lines,
             wake,
@@ -196,15 +213,27 @@ impl Drop for Lines {
     }
 }
 
-fn spawn(mut reader: Reader, send: mpsc::Sender<String>) -> io::Result<(OwnedFd, JoinHandle<()>)> {
+/// Reads lines on a thread of their own; tells `refused` about one that is too long.
+fn spawn(
+    mut reader: Reader,
+    send: mpsc::Sender<String>,
+    refused: impl Fn() + Send + 'static,
+) -> io::Result<(OwnedFd, JoinHandle<()>)> {
     // Closing the one end makes the other readable: that is the whole message.
     let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)?;
     let thread = std::thread::Builder::new()
         .name("input".into())
         .spawn(move || {
-            while let Ok(Got::Line(line)) = reader.next(Some(&woken)) {
-                if !line.trim().is_empty() && send.blocking_send(line).is_err() {
-                    break;
+            loop {
+                match reader.next(Some(&woken)) {
+                    Ok(Got::Line(line)) if line.trim().is_empty() => {}
+                    Ok(Got::Line(line)) => {
+                        if send.blocking_send(line).is_err() {
+                            break;
+                        }
+                    }
+                    Ok(Got::TooLong) => refused(),
+                    Ok(Got::End | Got::Woken) | Err(_) => break,
                 }
             }
         })?;
@@ -231,6 +260,15 @@ pub(super) fn resumed(ui: &Ui) {
     }
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A text, which may have been typed before the question was there.
+    Text,
+    /// A yes or no, also by the Enter key alone. What was typed before is no answer to it.
+    Decision,
+}
+
 enum Answer {
     Line(String),
     End,
@@ -239,18 +277,18 @@ enum Answer {
 
 async fn ask_line(prompt: &str, ctx: &Ctx) -> Result<Answer, Failure> {
     loop {
-        match ask_any(prompt, false, ctx).await? {
+        match ask_any(prompt, Kind::Text, ctx).await? {
             Answer::Line(line) if line.trim().is_empty() => {}
             answer => return Ok(answer),
         }
     }
 }
 
-async fn ask_any(prompt: &str, empty_counts: bool, ctx: &Ctx) -> Result<Answer, Failure> {
+async fn ask_any(prompt: &str, kind: Kind, ctx: &Ctx) -> Result<Answer, Failure> {
     let Some(terminal) = Terminal::find(false) else {
         return Ok(Answer::Nobody);
     };
-    let mut reader = Reader::terminal(terminal, prompt, empty_counts, &ctx.ui);
+    let mut reader = Reader::terminal(terminal, prompt, kind, &ctx.ui);
     let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::incomplete("cannot read from the terminal").because(error))?;
     let (send, answer) = oneshot::channel();
@@ -344,7 +382,11 @@ fn no_token(message: &str) -> Failure {
 }
 
 fn too_long() -> Failure {
-    Failure::usage("the token is longer than 64 KiB; that is no token").kind("token")
+    Failure::usage(format!(
+        "what was given is longer than {LIMIT_SHOWN}; that is no token"
+    ))
+    .kind("token")
+    .hint(TokenError::TooLong.hint())
 }
 
 /// A terminal to ask on.
@@ -393,25 +435,26 @@ struct Reader {
     joins: bool,
     /// Bytes that were read behind the end of the last line.
     ahead: Vec<u8>,
+    /// The prompt does not show yet what was read.
+    undrawn: bool,
     ended: bool,
 }
 
 impl Reader {
-    fn terminal(terminal: Terminal, prompt: &str, empty_counts: bool, ui: &Ui) -> Self {
+    fn terminal(terminal: Terminal, prompt: &str, kind: Kind, ui: &Ui) -> Self {
         let Terminal { input, output } = terminal;
         let question = Question {
             ui: ui.clone(),
             prompt: prompt.to_owned(),
             output,
-            empty_counts,
+            kind,
             mode: None,
             told: false,
         };
-        Self {
-            question: Some(question),
-            joins: true,
-            ..Self::lines(input)
-        }
+        let mut reader = Self::lines(input);
+        reader.question = Some(question);
+        reader.joins = true;
+        reader
     }
 
     fn lines(input: OwnedFd) -> Self {
@@ -421,6 +464,7 @@ impl Reader {
             editor: Editor::default(),
             joins: false,
             ahead: Vec::new(),
+            undrawn: false,
             ended: false,
         }
     }
@@ -438,14 +482,15 @@ impl Reader {
                 Some(question) => question.enter(&self.input)?,
                 None => true,
             };
-            let paste = on_stage && self.editor.newline && self.joins;
-            let timeout = if paste {
-                Some(PASTE_GAP)
-            } else {
-                self.question.as_ref().map(|_| FOREGROUND_CHECK)
+            let pause = self.editor.pause().filter(|_| on_stage && self.joins);
+            let timeout = match pause {
+                // Drawn once all is read that is there: a long paste is not drawn bit by bit.
+                _ if on_stage && self.undrawn => Some(Duration::ZERO),
+                None => self.question.as_ref().map(|_| FOREGROUND_CHECK),
+                some => some,
             };
             let timespec = timeout.map(|time| Timespec {
-                tv_sec: 0,
+                tv_sec: time.as_secs().cast_signed(),
                 tv_nsec: time.subsec_nanos().into(),
             });
             let ours = on_stage.then_some(&self.input);
@@ -462,7 +507,11 @@ impl Reader {
                 return Ok(Got::Woken);
             }
             if ready == 0 {
-                if paste && let Some(got) = self.line() {
+                if std::mem::take(&mut self.undrawn) {
+                    self.draw();
+                } else if pause.is_some()
+                    && let Some(got) = self.line()
+                {
                     return Ok(got);
                 }
                 continue;
@@ -495,6 +544,10 @@ impl Reader {
                     self.ahead = bytes.collect();
                     return Some(self.editor.take().unwrap_or(Got::Line(String::new())));
                 }
+                // A pipe may go on for ever, and no shell takes what is left in it.
+                if self.editor.too_long && self.joins {
+                    return self.editor.take();
+                }
                 continue;
             }
             match self.editor.key(byte) {
@@ -509,17 +562,26 @@ impl Reader {
                 }
             }
         }
-        if let Some(question) = &self.question {
-            question.ui.typed(self.editor.shown());
+        if self.editor.swallowed > MOST_SWALLOWED {
+            return self.line();
         }
+        self.undrawn = self.question.is_some();
         None
+    }
+
+    fn draw(&mut self) {
+        if let Some(question) = &self.question {
+            question.ui.typed(&self.editor.shown());
+        }
     }
 
     /// Ends the line that is being edited; an empty one on a terminal usually does not count.
     fn line(&mut self) -> Option<Got> {
+        self.undrawn = false;
+        self.draw();
         let got = self.editor.take();
         if let Some(question) = &self.question {
-            if got.is_none() && !question.empty_counts {
+            if got.is_none() && question.kind == Kind::Text {
                 question.ui.typed("");
                 return None;
             }
@@ -529,12 +591,46 @@ impl Reader {
     }
 }
 
+impl Drop for Reader {
+    /// The shell would take the rest of a paste for commands.
+    fn drop(&mut self) {
+        let Some(question) = &self.question else {
+            return;
+        };
+        if question.mode.is_none() || !(self.editor.pasting || self.editor.refused) {
+            return;
+        }
+        let mut read = 0;
+        let mut buffer = [0; 4096];
+        let stall = Timespec {
+            tv_sec: 0,
+            tv_nsec: STALL.subsec_nanos().into(),
+        };
+        while self.editor.pasting && read < MOST_SWALLOWED {
+            let mut fds = [PollFd::new(&self.input, PollFlags::IN)];
+            if !matches!(poll(&mut fds, Some(&stall)), Ok(1..)) {
+                break;
+            }
+            match rustix::io::read(&self.input, &mut buffer) {
+                Ok(n @ 1..) => {
+                    read += n;
+                    for byte in &buffer[..n] {
+                        self.editor.key(*byte);
+                    }
+                }
+                _ => break,
+            }
+        }
+        let _ = rustix::termios::tcflush(&self.input, QueueSelector::IFlush);
+    }
+}
+
 /// A prompt on a terminal.
 struct Question {
     ui: Ui,
     prompt: String,
     output: Option<File>,
-    empty_counts: bool,
+    kind: Kind,
     mode: Option<RawMode>,
     told: bool,
 }
@@ -556,6 +652,9 @@ impl Question {
         }
         if self.mode.is_none() {
             self.mode = Some(RawMode::enter(terminal)?);
+            if self.kind == Kind::Decision {
+                rustix::termios::tcflush(terminal, QueueSelector::IFlush)?;
+            }
             let output = self.output.as_ref().and_then(|file| file.try_clone().ok());
             self.ui.open_prompt(&self.prompt, output);
         }
@@ -640,12 +739,15 @@ fn foreground(terminal: &OwnedFd) -> bool {
 #[derive(Debug, Default)]
 struct Editor {
     text: Vec<u8>,
-    shown: String,
     escape: Escape,
     pasting: bool,
     /// The last byte ended a line, unless more follows at once.
     newline: bool,
     too_long: bool,
+    /// Bytes that came after it was too long.
+    swallowed: usize,
+    /// A line before this one was too long.
+    refused: bool,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -699,7 +801,8 @@ impl Editor {
             b'\r' | b'\n' if self.pasting => self.push(b' '),
             b'\r' | b'\n' => self.push(b'\n'),
             b'\t' => self.push(b' '),
-            0x04 if self.pasting => {}
+            // Nor is anything else in it a key.
+            0..0x20 | 0x7f if self.pasting => {}
             0x04 if self.text.is_empty() => return Key::End,
             0x04 => return Key::Enter,
             0x08 | 0x7f => {
@@ -723,9 +826,19 @@ impl Editor {
         Key::More
     }
 
+    /// How long the input pauses where the line ends, if it may end here.
+    fn pause(&self) -> Option<Duration> {
+        match (self.too_long, self.pasting) {
+            (true, true) => Some(MARKED_STALL),
+            (true, false) => Some(STALL),
+            (false, _) => self.newline.then_some(PASTE_GAP),
+        }
+    }
+
     /// Takes a byte as text.
     fn push(&mut self, byte: u8) {
         self.newline = byte == b'\n';
+        self.swallowed += usize::from(self.too_long);
         if self.text.len() < LIMIT {
             self.text.push(byte);
         } else if !byte.is_ascii_whitespace() {
@@ -738,6 +851,7 @@ impl Editor {
         let done = std::mem::take(self);
         // A paste that is not over goes on in the next line.
         self.pasting = done.pasting;
+        self.refused = done.refused || done.too_long;
         if done.too_long {
             return Some(Got::TooLong);
         }
@@ -746,11 +860,13 @@ impl Editor {
         (!text.is_empty()).then(|| Got::Line(text.to_owned()))
     }
 
-    fn shown(&mut self) -> &str {
-        self.shown = String::from_utf8_lossy(&self.text)
+    /// The end of the text, as much as a prompt could show.
+    fn shown(&self) -> String {
+        let from = self.text.len().saturating_sub(MOST_SHOWN);
+        let text = self.text.get(from..).unwrap_or_default();
+        String::from_utf8_lossy(text)
             .trim_end_matches('\n')
-            .to_owned();
-        &self.shown
+            .to_owned()
     }
 }
 
@@ -861,7 +977,7 @@ mod tests {
         let (mut reader, output) = reader();
         reader.joins = true;
         let (send, lines) = mpsc::channel(1);
-        let (wake, thread) = spawn(reader, send).unwrap();
+        let (wake, thread) = spawn(reader, send, || ()).unwrap();
         let mut lines = Lines {
             lines,
             wake: Some(wake),
@@ -892,7 +1008,7 @@ mod tests {
         std::fs::write(&path, "AB\nCD\n").unwrap();
         assert_eq!(read_file(&path).unwrap(), "AB\nCD\n");
         std::fs::write(&path, vec![b'x'; LIMIT + 1]).unwrap();
-        assert!(read_file(&path).unwrap_err().message.contains("64 KiB"));
+        assert!(read_file(&path).unwrap_err().message.contains("256 KiB"));
         let gone = read_file(&dir.path().join("gone")).unwrap_err();
         assert_eq!(gone.exit, crate::exit::Exit::Usage);
         assert!(gone.to_string().contains("No such file"), "{gone}");

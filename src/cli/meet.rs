@@ -12,6 +12,7 @@ use super::common::{self, Reach, Via};
 use super::failure::Failure;
 use super::input::{self, Lines, TokenSource};
 use super::qr;
+use super::suggest;
 use super::ui::{Ctx, When};
 use crate::exit::Exit;
 use crate::io::peer::{
@@ -26,7 +27,7 @@ const REPLY_AFTER: Duration = Duration::from_secs(3);
 /// How often a folder is looked at for the other side's file.
 const LOOK: Duration = Duration::from_millis(50);
 /// A token file holds little; more is not one.
-const MAX_TOKEN_FILE: u64 = 64 * 1024;
+const MAX_TOKEN_FILE: u64 = input::LIMIT as u64;
 /// The window that a link wants; less is worth a word at -v.
 const WANTED_BUFFER: usize = 4 << 20;
 
@@ -194,7 +195,7 @@ async fn join(
         }
         (_, source) => input::read_token(source, "invite: ", ctx).await?,
     };
-    let invite = read_invite(&text)?;
+    let invite = read_invite(&text, token)?;
     ctx.ui.state(State::Connecting)?;
     let started = Joiner::start(&meeting.reach.network, &invite, meeting.reach.bound);
     let mut joiner = stoppable(ctx, started)
@@ -335,12 +336,8 @@ async fn read_replies(
     }
 }
 
-fn read_invite(text: &str) -> Result<Invite, Failure> {
-    let invite = token::parse_invite(text).map_err(|error| {
-        Failure::usage(error.to_string())
-            .kind("token")
-            .hint(error.hint())
-    })?;
+fn read_invite(text: &str, source: Option<&TokenSource>) -> Result<Invite, Failure> {
+    let invite = token::parse_invite(text).map_err(|error| suggest::token(&error, source))?;
     let now = unix_now();
     if invite.is_expired(now) {
         let ago = human::duration(Duration::from_secs(now.saturating_sub(invite.expires_at())));

@@ -8,8 +8,9 @@
 
 pub mod common;
 pub mod completions;
+mod config;
+mod defaults;
 mod diary;
-mod environment;
 pub mod failure;
 pub mod input;
 pub mod man;
@@ -22,19 +23,24 @@ pub mod selftest;
 pub mod send;
 pub mod server;
 pub mod signals;
+mod suggest;
 pub mod token;
 mod transfer;
 pub mod ui;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::defaults::Bound;
 use self::failure::Failure;
 use self::signals::Stop;
-use self::ui::{Ctx, Options, Ui, When};
+use self::ui::{Ctx, Options, Palette, Ui, When};
 use crate::exit::{Exit, TABLE};
 
 /// Move files straight between two machines
@@ -49,10 +55,7 @@ use crate::exit::{Exit, TABLE};
     arg_required_else_help = true
 )]
 #[command(disable_help_subcommand = true, subcommand_required = true)]
-#[command(after_help = "\
-Examples:
-  knothole send photo.jpg
-  knothole receive")]
+#[command(after_help = EXAMPLES)]
 #[command(after_long_help = LONG_END.as_str())]
 pub struct Cli {
     #[command(subcommand)]
@@ -72,8 +75,54 @@ enum Command {
     Man(man::Args),
 }
 
-static LONG_END: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
-    format!("Examples:\n  knothole send photo.jpg\n  knothole receive\n\nExit codes:\n{TABLE}")
+/// What `knothole` alone says: the jobs there are, each with its line. As narrow as a terminal is.
+const FIRST: &str = "\
+knothole moves data straight from one
+terminal to another, without a server.
+
+Move files:
+  knothole send photo.jpg
+  knothole receive KH...
+Move a stream:
+  tar c folder | knothole send -
+  knothole receive -o - KH... | tar x
+Look at an invite, or at this machine:
+  knothole token KH...
+  knothole selftest
+In a script, without a question:
+  knothole send data.bin --json
+  knothole receive -y --json KH...
+
+All commands:  knothole --help
+All about one: knothole send --help
+";
+
+const EXAMPLES: &str = "\
+Examples:
+  knothole send photo.jpg
+  knothole receive";
+
+/// What beats what, where settings can be kept, and how a run ends.
+static LONG_END: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{EXAMPLES}
+
+Settings:
+  Every option can also be set by a variable, KNOTHOLE_QR for --qr, or in
+  ~/.config/knothole/config.toml:
+
+    qr = \"never\"
+    stun = [\"stun.example.org\", \"192.0.2.1:3478\"]
+    [receive]
+    output = \"Downloads\"
+    rename = true
+
+  What is typed beats a variable, a variable beats the file. --config names
+  another file, --config '' none.
+
+Exit codes:
+{TABLE}"
+    )
 });
 
 /// Returns the definition that parser, help, completions and manual pages are made from.
@@ -90,26 +139,49 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         input::restore_terminal();
         hook(panic);
     }));
-    let args: Vec<OsString> = args.into_iter().collect();
-    let parsed = environment::bind(command(), &args)
-        .try_get_matches_from(&args)
+    let args = asked_for_help(args.into_iter().collect());
+    let bound = match defaults::bind(command(), args.clone()) {
+        Ok(bound) => bound,
+        Err(failure) => {
+            let ui = Ui::new(unparsed_options(&args), Stop::new());
+            return end(&ui, Err(failure)).into();
+        }
+    };
+    let parsed = bound
+        .command
+        .clone()
+        .try_get_matches_from(&bound.args)
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let exit = match parsed {
-        Ok(cli) => dispatch(cli.command),
-        Err(error) => told(&error, &args),
+        Ok(cli) => dispatch(cli.command, &bound),
+        Err(error) => told(error, &bound),
     };
     exit.into()
 }
 
-fn dispatch(command: Command) -> Exit {
+/// People type `knothole help` and `knothole help send`, so that works too.
+fn asked_for_help(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|word| word == "help") {
+        args.remove(1);
+        args.truncate(2);
+        args.push("--help".into());
+    }
+    args
+}
+
+fn dispatch(command: Command, bound: &Bound) -> Exit {
     match command {
-        Command::Send(args) => drive(args.common.screen.options(), |ctx| send::run(args, ctx)),
-        Command::Receive(args) => {
-            drive(args.common.screen.options(), |ctx| receive::run(args, ctx))
+        Command::Send(args) => drive(args.common.screen.options(), bound, |ctx| {
+            send::run(args, ctx)
+        }),
+        Command::Receive(args) => drive(args.common.screen.options(), bound, |ctx| {
+            receive::run(args, ctx)
+        }),
+        Command::Token(args) => drive(args.screen.options(), bound, |ctx| token::run(args, ctx)),
+        Command::Selftest(args) => {
+            drive(args.screen.options(), bound, |ctx| selftest::run(args, ctx))
         }
-        Command::Pipe(args) => drive(args.options(), |ctx| pipe::run(args, ctx)),
-        Command::Token(args) => drive(args.screen.options(), |ctx| token::run(args, ctx)),
-        Command::Selftest(args) => drive(args.screen.options(), |ctx| selftest::run(args, ctx)),
+        Command::Pipe(args) => drive(args.options(), bound, |ctx| pipe::run(args, ctx)),
         Command::Completions(args) => print(|ui| completions::run(&args, ui)),
         Command::Man(args) => print(|ui| man::run(&args, ui)),
     }
@@ -122,7 +194,7 @@ fn print(run: impl FnOnce(&Ui) -> Result<Exit, Failure>) -> Exit {
 }
 
 /// Runs a command on a runtime, with signals turned into polite requests to stop.
-fn drive<F>(options: Options, run: impl FnOnce(Ctx) -> F) -> Exit
+fn drive<F>(options: Options, bound: &Bound, run: impl FnOnce(Ctx) -> F) -> Exit
 where
     F: Future<Output = Result<Exit, Failure>>,
 {
@@ -145,6 +217,10 @@ where
         }
     };
     diary::start(&ui);
+    bound.warnings.iter().for_each(|warning| ui.warn(warning));
+    if let Some(added) = &bound.added {
+        ui.verbose(1, &added.to_string());
+    }
     let result = runtime.block_on(run(Ctx {
         ui: ui.clone(),
         stop,
@@ -166,16 +242,16 @@ fn end(ui: &Ui, result: Result<Exit, Failure>) -> Exit {
 }
 
 /// Prints help, the version, or what is wrong with the command line.
-fn told(error: &clap::Error, args: &[OsString]) -> Exit {
+fn told(mut error: clap::Error, bound: &Bound) -> Exit {
+    let options = unparsed_options(&bound.args);
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && bound.args.len() < 2 {
+        // A script whose command got lost shall notice: this is help, but nothing was done.
+        return said(&first_screen(options.color), Exit::Usage);
+    }
+    suggest::command(&mut error, &bound.command);
     let text = error.render();
-    let typed = |flag: &str| {
-        args.iter()
-            .take_while(|arg| *arg != "--")
-            .any(|arg| arg == flag)
-    };
-    let choice = color_choice(args);
     let shown = |tty| {
-        if ui::color(choice, tty, &ui::env) {
+        if ui::color(options.color, tty, &ui::env) {
             text.ansi().to_string()
         } else {
             text.to_string()
@@ -186,9 +262,13 @@ fn told(error: &clap::Error, args: &[OsString]) -> Exit {
         let shown = shown(std::io::stdout().is_terminal());
         return end(&ui, ui.raw(shown.as_bytes()).map(|()| Exit::Done));
     }
-    let json = typed("--json")
-        || ui::env("KNOTHOLE_JSON").and_then(|v| common::Switch::read(&v)) == Some(true);
-    if json {
+    let mut shown = shown(std::io::stderr().is_terminal());
+    let mut tips = suggest::tips(&error);
+    if let Some(added) = bound.added.as_ref().filter(|_| !fails_alone(&error, bound)) {
+        shown += &format!("\nhint: {added}\n");
+        tips = Some(added.to_string());
+    }
+    if options.json {
         let plain = text.to_string();
         let message = plain
             .split("\n\n")
@@ -196,42 +276,74 @@ fn told(error: &clap::Error, args: &[OsString]) -> Exit {
             .unwrap_or_default()
             .trim_start_matches("error: ");
         let words: Vec<&str> = message.split_whitespace().collect();
-        let ui = Ui::new(
-            Options {
-                json,
-                stream: args.get(1).is_some_and(|name| name == "pipe"),
-                ..Options::default()
-            },
-            Stop::new(),
-        );
-        let _ = ui.event(&Failure::usage(words.join(" ")).event());
+        let failure = Failure {
+            hint: tips,
+            ..Failure::usage(words.join(" "))
+        };
+        let options = Options {
+            stream: bound.args.get(1).is_some_and(|name| name == "pipe"),
+            ..options
+        };
+        let ui = Ui::new(options, Stop::new());
+        let _ = ui.event(&failure.event());
         if ui.is_silent() {
             return Exit::Usage;
         }
     }
-    // Nothing can be done about a stderr that is gone.
-    let _ = std::io::stderr().write_all(shown(std::io::stderr().is_terminal()).as_bytes());
-    Exit::Usage
+    said(&shown, Exit::Usage)
 }
 
-/// Finds `--color` on a command line that may be wrong elsewhere.
-fn color_choice(args: &[OsString]) -> When {
+/// Whether the command line is as wrong without what the config file added.
+fn fails_alone(error: &clap::Error, bound: &Bound) -> bool {
+    let alone = bound
+        .command
+        .clone()
+        .try_get_matches_from(bound.without_file());
+    alone.is_err_and(|alone| alone.to_string() == error.to_string())
+}
+
+fn said(text: &str, exit: Exit) -> Exit {
+    // Nothing can be done about a stderr that is gone.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    exit
+}
+
+fn first_screen(choice: When) -> String {
+    let palette = Palette::new(ui::color(choice, std::io::stderr().is_terminal(), &ui::env));
+    let line = |line: &str| match line.strip_prefix("  ") {
+        Some(example) => format!("  {}\n", palette.hint(example)),
+        None if line.ends_with(':') => format!("{}\n", palette.strong(line)),
+        None => format!("{line}\n"),
+    };
+    FIRST.lines().map(line).collect()
+}
+
+/// What a command line that may be wrong elsewhere says about the screen.
+fn unparsed_options(args: &[OsString]) -> Options {
     let mut args = args
         .iter()
         .map(|arg| arg.to_string_lossy())
         .take_while(|arg| arg != "--");
-    let mut choice = ui::env("KNOTHOLE_COLOR");
+    let mut json = ui::env("KNOTHOLE_JSON").and_then(|v| common::Switch::read(&v)) == Some(true);
+    let mut color = ui::env("KNOTHOLE_COLOR");
     while let Some(arg) = args.next() {
-        if arg == "--color" {
-            choice = args.next().map(std::borrow::Cow::into_owned);
+        if arg == "--json" {
+            json = true;
+        } else if arg == "--color" {
+            color = args.next().map(Cow::into_owned);
         } else if let Some(value) = arg.strip_prefix("--color=") {
-            choice = Some(value.to_owned());
+            color = Some(value.to_owned());
         }
     }
-    match choice.as_deref() {
+    let color = match color.as_deref() {
         Some("always") => When::Always,
         Some("never") => When::Never,
         _ => When::Auto,
+    };
+    Options {
+        json,
+        color,
+        ..Options::default()
     }
 }
 

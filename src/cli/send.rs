@@ -6,6 +6,7 @@ use super::common::{Common, Reach};
 use super::failure::Failure;
 use super::input::TokenSource;
 use super::meet::{self, MeetArgs, Meeting, Role};
+use super::suggest;
 use super::transfer::Screen;
 use super::ui::Ctx;
 use crate::exit::Exit;
@@ -102,6 +103,9 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         What::Files(paths) => paths.clone(),
         What::Stdin => vec![PathBuf::from("-")],
     };
+    if let Some(failure) = paths.iter().find_map(|path| suggest::file(path)) {
+        return Err(failure);
+    }
     let sources = Source::open_all(&paths).map_err(file_failure)?;
     let meeting = Meeting {
         role: request.role,

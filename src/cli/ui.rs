@@ -407,6 +407,12 @@ impl Ui {
 pub struct Palette(bool);
 
 impl Palette {
+    /// One that colours or does not.
+    #[must_use]
+    pub const fn new(on: bool) -> Self {
+        Self(on)
+    }
+
     /// Whether there are colours.
     #[must_use]
     pub const fn is_on(self) -> bool {

@@ -10,6 +10,7 @@ mod endings;
 mod env;
 mod help;
 mod mistakes;
+mod pastes;
 mod places;
 mod process;
 mod terminal;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
+use std::thread::JoinHandle;
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
@@ -23,6 +24,11 @@ pub struct Window {
 
 impl Window {
     pub fn open(env: &Env, args: &[&str]) -> Self {
+        Self::sized(env, args, 80)
+    }
+
+    /// One with so many columns.
+    pub fn sized(env: &Env, args: &[&str], columns: u16) -> Self {
         let screen =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&screen).unwrap();
@@ -31,7 +37,7 @@ impl Window {
         let terminal = ioctl_tiocgptpeer(&screen, flags).unwrap();
         let size = Winsize {
             ws_row: 24,
-            ws_col: 80,
+            ws_col: columns,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
@@ -71,20 +77,40 @@ impl Window {
         }
     }
 
-    pub fn type_in(&mut self, keys: &str) {
+    pub fn type_in(&mut self, keys: &str) -> JoinHandle<std::io::Result<()>> {
         // The program draws while it reads: whoever only writes fills both buffers and is stuck.
         let mut keyboard = self.screen.try_clone().unwrap();
         let keys = keys.as_bytes().to_vec();
-        std::thread::spawn(move || keyboard.write_all(&keys));
+        std::thread::spawn(move || keyboard.write_all(&keys))
     }
 
-    pub fn end(mut self) -> (i32, String) {
-        // Goes on reading, so that the program is not held up by a full screen.
+    /// Waits for the program's end, and returns what of the input a shell would read now.
+    pub fn left(&mut self) -> String {
+        const END: &str = "END OF WHAT WAS LEFT";
+        self.read_on();
+        self.child.wait().unwrap();
+        self.type_in(&format!("\n{END}\n"));
+        let mut terminal = File::from(self.terminal.try_clone().unwrap());
+        let (mut left, mut buffer) = (Vec::new(), [0; 4096]);
+        while !String::from_utf8_lossy(&left).contains(END) {
+            let n = terminal.read(&mut buffer).unwrap();
+            left.extend_from_slice(&buffer[..n]);
+        }
+        let left = String::from_utf8_lossy(&left);
+        left.replace(END, "").trim().to_owned()
+    }
+
+    /// Goes on reading, so that the program is not held up by a full screen.
+    pub fn read_on(&self) {
         let mut screen = self.screen.try_clone().unwrap();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while screen.read(&mut buffer).is_ok_and(|n| n > 0) {}
         });
+    }
+
+    pub fn end(mut self) -> (i32, String) {
+        self.read_on();
         let mut out = String::new();
         self.child
             .stdout

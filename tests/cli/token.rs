@@ -160,7 +160,7 @@ fn what_is_no_token_is_refused_with_a_hint() {
             ran.stderr
         );
     }
-    let ran = Env::new().stdin(vec![b'x'; 70_000]).run(&["token", "-"]);
+    let ran = Env::new().stdin(vec![b'x'; 300_000]).run(&["token", "-"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
-    assert!(ran.stderr.contains("64 KiB"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("256 KiB"), "{}", ran.stderr);
 }

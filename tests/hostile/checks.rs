@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use knothole::proto::link::PeerKind;
 use knothole::proto::token::{self, Candidate, Fingerprint, Invite, Kind};
 
 use crate::env::Env;
@@ -33,8 +34,9 @@ fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
 fn forged(number: u8, integrity: &[u8]) -> Vec<u8> {
     let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
     message.extend([number; 12]);
-    let ufrag =
-        token::build_ufrag(&Fingerprint::new([number; 32]), "abcdefghijklmnopqrstuvwx").unwrap();
+    let fingerprint = Fingerprint::new([number; 32]);
+    let password = "abcdefghijklmnopqrstuvwx";
+    let ufrag = token::build_ufrag(PeerKind::Knothole, &fingerprint, password).unwrap();
     attribute(&mut message, 0x0006, format!("{ufrag}:abcd").as_bytes());
     attribute(&mut message, 0x0024, &[1, 2, 3, 4]);
     attribute(&mut message, 0x802a, &[7; 8]);

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Credentials, Identity};
+use super::consent::Consent;
 use super::endpoint::{Endpoint, Incoming, Network, Next, Notice, seed};
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, Remote};
+use super::watch::Far;
+use crate::proto::link::PeerKind;
 use crate::proto::sdp::{Description, Setup, candidate_line};
 use crate::proto::token::{self, Candidate, Invite, Kind, Reply, Secret, check};
 
@@ -123,7 +126,12 @@ impl Issuer {
                     say(Waiting::Joining(incoming.from));
                     match self.admit(&joiner, &incoming, replies).await? {
                         Some(connection) => {
-                            let remote = self.opened.into();
+                            let remote = Remote {
+                                kind: joiner.kind,
+                                candidates: self.opened.into(),
+                                // The description it invented for us says so; Chromium takes more.
+                                max_message: MAX_MESSAGE as usize,
+                            };
                             return Link::new(connection, self.endpoint, remote, self.patience);
                         }
                         None => say(Waiting::Forgotten(incoming.from)),
@@ -172,12 +180,22 @@ impl Issuer {
         first: &Incoming,
         replies: &mut mpsc::Receiver<Reply>,
     ) -> Result<Option<Connection>, LinkError> {
-        self.endpoint.watch().restart(self.patience, seed()?);
+        let far = match joiner.kind {
+            PeerKind::Knothole => Far::Knothole,
+            PeerKind::Plain => Far::Plain(Consent {
+                username: format!("{}:{}", joiner.ufrag, joiner.our_ufrag),
+                password: joiner.pwd.clone(),
+                // The joiner made the offer.
+                controlling: false,
+            }),
+        };
+        self.endpoint.watch().restart(self.patience, seed()?, far);
         let credentials = Credentials {
             ufrag: joiner.our_ufrag.clone(),
             password: token::ice_password(&self.secret),
         };
-        let connection = Connection::build(&self.endpoint, &self.identity, credentials).await?;
+        let built = Connection::build(&self.endpoint, &self.identity, credentials, joiner.kind);
+        let connection = built.await?;
         match self.serve(&connection, joiner, first, replies).await {
             Ok(()) => return Ok(Some(connection)),
             // A joiner's fault is no reason to stop waiting for another.

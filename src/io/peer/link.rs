@@ -10,10 +10,16 @@ use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 use super::connection::Connection;
 use super::endpoint::Endpoint;
+use super::issuer::MAX_MESSAGE;
+use crate::proto::link::PeerKind;
 use crate::proto::token::{Candidate, Kind};
 
 /// How long the last message may take to leave this machine.
 const LAST_WORD: Duration = Duration::from_millis(300);
+/// How long a plain peer may take to end the channel on its side.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Between looks whether it has.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A message on the channel.
 #[derive(Debug)]
@@ -115,13 +121,22 @@ pub struct Path {
     pub round_trip: Option<Duration>,
 }
 
+/// What is known about the peer of a link.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub kind: PeerKind,
+    /// What the token, the reply or the description said about its addresses.
+    pub candidates: Vec<Candidate>,
+    /// The longest message it takes, in bytes.
+    pub max_message: usize,
+}
+
 /// A connected peer. Close it; a dropped link is noticed by the peer only by silence.
 pub struct Link {
     connection: Connection,
     channel: Arc<dyn DataChannel>,
     endpoint: Endpoint,
-    /// What the token or reply said about the peer's addresses.
-    remote: Vec<Candidate>,
+    remote: Remote,
     patience: Duration,
     since: Instant,
 }
@@ -132,7 +147,7 @@ impl Link {
     pub(super) fn new(
         connection: Connection,
         endpoint: Endpoint,
-        remote: Vec<Candidate>,
+        remote: Remote,
         patience: Duration,
     ) -> Result<Self, LinkError> {
         let channel = Arc::clone(connection.channel().ok_or(LinkError::Closed)?);
@@ -186,12 +201,6 @@ impl Link {
         self.channel.writable().await.map_err(|_| LinkError::Closed)
     }
 
-    /// The longest message that the peer takes, in bytes.
-    #[must_use]
-    pub fn max_message(&self) -> usize {
-        65_536
-    }
-
     /// Queues file contents.
     ///
     /// # Errors
@@ -222,6 +231,18 @@ impl Link {
             .elapsed()
     }
 
+    /// What is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> PeerKind {
+        self.remote.kind
+    }
+
+    /// The longest message that may be sent, in bytes.
+    #[must_use]
+    pub fn max_message(&self) -> usize {
+        self.remote.max_message.min(MAX_MESSAGE as usize)
+    }
+
     /// The path that carries data now; `None` before the first data.
     #[must_use]
     pub fn path(&self) -> Option<Path> {
@@ -229,6 +250,7 @@ impl Link {
         let carrier = seen.carrier?;
         let remote = self
             .remote
+            .candidates
             .iter()
             .find(|candidate| candidate.addr == carrier.remote);
         let remote = remote.map_or(PathKind::Prflx, |candidate| candidate.kind.into());
@@ -256,10 +278,14 @@ impl Link {
 
     /// Closes. The peer sees the channel end, unless that datagram is lost: then it sees silence.
     pub async fn close(self) {
-        let before = self.endpoint.watch().snapshot().datagrams_sent;
+        let watch = self.endpoint.watch();
+        let (before, records) = {
+            let seen = watch.snapshot();
+            (seen.datagrams_sent, seen.records_sent)
+        };
         if self.channel.close().await.is_ok() {
             let left = async {
-                while self.endpoint.watch().snapshot().datagrams_sent == before {
+                while watch.snapshot().datagrams_sent == before {
                     tokio::task::yield_now().await;
                 }
                 // The crate's driver hands everything queued to the socket in one go.
@@ -267,6 +293,18 @@ impl Link {
             };
             if tokio::time::timeout(LAST_WORD, left).await.is_err() {
                 log::debug!("the channel's end did not leave in time");
+            }
+            if self.remote.kind == PeerKind::Plain {
+                // RFC 8831 §6.7: the peer resets its side too, and we confirm that. What ends
+                // before looks like a broken connection to it.
+                let confirmed = async {
+                    while watch.snapshot().records_sent < records + 2 {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                };
+                if tokio::time::timeout(GOODBYE, confirmed).await.is_err() {
+                    log::debug!("the peer did not end the channel on its side");
+                }
             }
         }
         self.connection.close().await;

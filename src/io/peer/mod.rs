@@ -5,6 +5,7 @@
 
 mod clock;
 mod connection;
+mod consent;
 mod endpoint;
 mod interfaces;
 mod issuer;

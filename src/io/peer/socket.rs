@@ -346,11 +346,14 @@ impl AsyncUdpSocket for Socket {
             {
                 self.remember_route(meta.addr, to);
             }
-            let again =
+            let received =
                 self.watch
                     .handle_received(self.local, meta.dst_ip, meta.addr, false, datagram);
-            for datagram in again {
+            for datagram in received.again {
                 self.send_now(cx, meta.addr, &datagram, self.route_back(meta.addr));
+            }
+            if received.taken {
+                continue;
             }
             if !self.swallow(meta, contents) && !self.take_frames(cx, meta, contents) {
                 return Poll::Ready(Ok(1));

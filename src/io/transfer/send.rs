@@ -53,9 +53,11 @@ pub async fn send(
         link,
         machine,
         wanted: false,
+        chunk: CHUNK,
         lost: None,
         file: None,
     };
+    driver.machine.limit_messages(driver.link.max_message());
     driver.run(sources, cancelled, report).await;
     let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
     driver.link.close().await;
@@ -71,6 +73,8 @@ struct Driver {
     machine: Sender,
     /// The machine asked for the next chunk.
     wanted: bool,
+    /// The longest chunk, in bytes.
+    chunk: usize,
     lost: Option<LinkError>,
     file: Option<FileError>,
 }
@@ -101,7 +105,7 @@ impl Driver {
                 && chunks.is_none()
                 && let Some(sources) = waiting_sources.take()
             {
-                chunks = Some(start_reader(sources));
+                chunks = Some(start_reader(sources, self.chunk));
             }
             let closing = self.machine.closing();
             tokio::select! {
@@ -180,7 +184,10 @@ impl Driver {
                         self.machine.handle_closed();
                     }
                 }
-                sender::Output::Read { .. } => self.wanted = true,
+                sender::Output::Read { max, .. } => {
+                    self.wanted = true;
+                    self.chunk = CHUNK.min(max);
+                }
                 sender::Output::Event(event) => match event {
                     sender::Event::Connected(peer) => report(Report::Hello(peer)),
                     sender::Event::Accepted => report(Report::Accepted),
@@ -228,12 +235,12 @@ async fn next_chunk(
 }
 
 /// Reads all files in order on a thread; it ends when nobody takes the chunks any more.
-fn start_reader(sources: Vec<Source>) -> mpsc::Receiver<Vec<Chunk>> {
+fn start_reader(sources: Vec<Source>, chunk: usize) -> mpsc::Receiver<Vec<Chunk>> {
     let (tx, rx) = mpsc::channel(READ_AHEAD);
     let thread = std::thread::Builder::new().name("read".to_owned());
     let spawned = thread.spawn(move || {
         for source in sources {
-            if let Err(error) = read_file(&source, &tx)
+            if let Err(error) = read_file(&source, chunk, &tx)
                 && tx.blocking_send(vec![Chunk::Failed(error)]).is_err()
             {
                 return;
@@ -247,13 +254,17 @@ fn start_reader(sources: Vec<Source>) -> mpsc::Receiver<Vec<Chunk>> {
     rx
 }
 
-fn read_file(source: &Source, tx: &mpsc::Sender<Vec<Chunk>>) -> Result<(), FileError> {
+fn read_file(
+    source: &Source,
+    length: usize,
+    tx: &mpsc::Sender<Vec<Chunk>>,
+) -> Result<(), FileError> {
     let mut file = source.start()?;
     let mut hasher = blake3::Hasher::new();
     let most = if source.size().is_some() { BATCH } else { 1 };
     let mut batch = vec![];
     loop {
-        let mut chunk = BytesMut::zeroed(CHUNK);
+        let mut chunk = BytesMut::zeroed(length);
         let read = file.read(&mut chunk)?;
         if read == 0 {
             batch.push(Chunk::End(hasher.finalize().into()));

@@ -26,6 +26,8 @@ pub const SAFE: usize = 1200;
 /// SCTP packets of this size make DTLS records of [`LARGE`] bytes at most (37 bytes of record
 /// header, explicit nonce and tag).
 pub const SCTP_MTU: u32 = 1414;
+/// The same for a peer that does not understand pieces: records of [`SAFE`] bytes at most.
+pub const PLAIN_SCTP_MTU: u32 = 1160;
 
 const PIECE: u8 = 0x50;
 const PROBE: u8 = 0x51;

@@ -2,7 +2,9 @@
 
 use super::code::{LONG, SHORT};
 use super::text::symbol;
-use super::{Secret, Token, TokenError, check, parse, parse_invite, parse_reply, parse_ufrag};
+use super::{
+    Candidates, Secret, Token, TokenError, check, parse, parse_invite, parse_reply, parse_ufrag,
+};
 
 /// Feeds arbitrary bytes to every reader of this module.
 ///
@@ -39,6 +41,10 @@ fn read_all(text: &str) {
 
 fn survives(read: Result<Token, TokenError>) {
     match read {
+        // What cannot be used of several candidates is not written again.
+        Ok(Token::Candidates(Candidates {
+            usable, complete, ..
+        })) => assert!(complete || !usable.is_empty()),
         Ok(token) => assert_eq!(parse(&token.encode()), Ok(token)),
         Err(error) => assert!(error.to_string().is_ascii() && error.hint().is_ascii()),
     }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::super::hello::{Hello, Local, Peer, Role};
+use super::super::hello::{Hello, Local, MIN_MAX_CONTROL, Peer, Role};
 use super::super::message::{
     Ack, CancelReason, Digest, Fault, FileEnd, FileStart, MAX_DATA, MAX_FILES, MAX_NAME, MAX_TEXT,
     MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, total,
@@ -111,6 +111,8 @@ pub struct Sender {
     total: Option<u64>,
     state: State,
     opening: Opening,
+    /// What the link carries in one message, in bytes.
+    max_message: usize,
     max_data: usize,
     current: Option<Current>,
     /// The next file to start.
@@ -172,6 +174,7 @@ impl Sender {
             total,
             state: State::Opening,
             opening,
+            max_message: usize::MAX,
             max_data: MAX_DATA,
             current: None,
             next: 0,
@@ -181,6 +184,12 @@ impl Sender {
             queue: VecDeque::from([Output::Control(hello.to_json())]),
             ending: Ending::default(),
         })
+    }
+
+    /// Tells that the link carries messages of at most `max` bytes, whatever the peer's hello
+    /// says; not less than [`MIN_MAX_CONTROL`]. To be told before the first hello comes.
+    pub fn limit_messages(&mut self, max: usize) {
+        self.max_message = max.max(MIN_MAX_CONTROL);
     }
 
     /// Returns the files of the offer.
@@ -419,9 +428,10 @@ impl Sender {
     /// Sends the manifest, once nothing stands in its way.
     fn offer(&mut self) {
         if let (true, Some(peer)) = (self.opening.is_done(), self.opening.peer()) {
-            let parts = Manifest::split(&self.files, self.total, peer.max_control);
+            let max_control = peer.max_control.min(self.max_message);
+            let parts = Manifest::split(&self.files, self.total, max_control);
             self.state = State::Deciding;
-            self.max_data = peer.max_data;
+            self.max_data = peer.max_data.min(self.max_message);
             for part in parts {
                 self.send(&Message::Manifest(part));
             }
@@ -604,6 +614,30 @@ mod tests {
             (Some(&Outcome::Done), Some(Closing::Now))
         );
         assert_eq!(drain(&mut sender), []);
+    }
+
+    #[test]
+    fn no_message_is_longer_than_the_link_carries() {
+        let names = (0..200).map(|n| offer(&format!("{n:0>200}"), Some(1 << 20)));
+        let mut sender = Sender::new(LOCAL, names.collect()).unwrap();
+        sender.limit_messages(20_000);
+        let hello = Message::Hello(Hello::new(LOCAL, Role::Receive)).to_json();
+        sender.handle_control(hello.as_bytes());
+        let control = drain(&mut sender);
+        let lengths = control.iter().filter_map(|output| match output {
+            Output::Control(text) => Some(text.len()),
+            _ => None,
+        });
+        assert!(lengths.max().unwrap() <= 20_000);
+        sender.handle_control(br#"{"t":"accept"}"#);
+        let asked = drain(&mut sender);
+        assert!(
+            asked.contains(&Output::Read {
+                file: 0,
+                max: 20_000
+            }),
+            "{asked:?}"
+        );
     }
 
     #[test]
