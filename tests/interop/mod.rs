@@ -1,11 +1,11 @@
-//! knothole and other implementations of WebRTC: a browser, and a library of its own code.
+//! knothole and other implementations of WebRTC, on one LAN of the laboratory.
 //!
-//! They sit on hosts of the laboratory, on one LAN. [`browser`] is Chromium with the page of this
-//! folder, [`page`] what it and knothole do together.
+//! [`browser`] is Chromium with the page of this folder, [`page`] what it and knothole do together.
+//! [`aiortc`] is a library with ICE, DTLS and SCTP of its own; `.ci/run` installs it.
 //!
-//! Needed beside the laboratory's tools: chromium. These tests compute more than they
-//! wait, so they take turns.
+//! These tests compute more than they wait, so they take turns.
 
+mod aiortc;
 mod browser;
 mod measure;
 mod page;
@@ -18,11 +18,15 @@ use crate::Lab;
 
 /// Runs a test with a browser in it.
 fn run_with_browser<F: FnOnce(&Lab) -> Result<()>>(case: F) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    crate::run_with(needs_browser, case);
+    in_turn(|| crate::run_with(needs_browser, case));
 }
 
 fn needs_browser() -> Result<(), String> {
     crate::have(&[("chromium", "chromium")])
+}
+
+fn in_turn(work: impl FnOnce()) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    work();
 }

@@ -10,6 +10,7 @@ use super::browser::Browser;
 use super::{needs_browser, run_with_browser};
 use crate::Lab;
 use crate::net::{Nat, Net, behind};
+use crate::proc::Peer;
 
 pub const MIB: usize = 1 << 20;
 /// Chromium is on the way to allow no changes of its descriptions.
@@ -33,6 +34,51 @@ fn the_page_joins_an_invite_and_sends_64_mib() {
 #[test]
 fn the_page_joins_an_invite_and_sends_64_mib_where_descriptions_must_not_be_changed() {
     run_with_browser(|lab| joins_and_sends(lab, NO_MUNGING));
+}
+
+#[test]
+fn knothole_answers_an_offer_of_the_page() {
+    run_with_browser(|lab| answers_the_page(lab, Candidates::InTheDescription));
+}
+
+#[test]
+fn knothole_answers_an_offer_whose_candidates_come_later_and_resolves_them() {
+    run_with_browser(|lab| answers_the_page(lab, Candidates::Later));
+}
+
+#[test]
+fn the_page_answers_an_offer_of_knothole() {
+    run_with_browser(|lab| answers_knothole(lab, Candidates::InTheDescription));
+}
+
+#[test]
+fn the_page_answers_an_offer_and_knothole_resolves_the_candidates_that_come_later() {
+    run_with_browser(|lab| answers_knothole(lab, Candidates::Later));
+}
+
+#[test]
+fn no_message_is_longer_than_the_answer_allows() {
+    run_with_browser(|lab| {
+        let net = lan()?;
+        let page = lab.browser("page", &net.hosts[1], &[])?;
+        let file = lab.file("data.bin", 4 * MIB)?;
+        let mut knothole = lab
+            .knothole("knothole", &net.hosts[0])
+            .args(["send", "--sdp", "--json", "--stun", ""])
+            .arg(&file)
+            .start()?;
+        let offer = description(&knothole.token("offer")?.text)?;
+        let answer = page.ask(json!({"do": "answer", "offer": offer}))?;
+        let announced = "a=max-message-size:262144";
+        let sdp = answer["sdp"].as_str().context("an answer has SDP")?;
+        ensure!(sdp.contains(announced), "{sdp}");
+        let sdp = sdp.replace(announced, "a=max-message-size:16384");
+        knothole.type_line(&json!({"type": "answer", "sdp": sdp}).to_string())?;
+        let received = page.ask(json!({"do": "receive"}))?;
+        knothole.succeeds()?;
+        ensure!(received["longest"] == 16384, "{received}");
+        same(&received["files"][0], "data.bin", &file)
+    });
 }
 
 #[test]
@@ -171,6 +217,96 @@ fn joins_and_sends(lab: &Lab, flags: &[&str]) -> Result<()> {
         "data.bin",
         &knothole.dir.join("data.bin"),
     )
+}
+
+/// How Chromium's candidates come to knothole. They are names under `.local`, of mDNS.
+#[derive(Clone, Copy, PartialEq)]
+enum Candidates {
+    InTheDescription,
+    /// One a line, after it. And the page gets none of knothole's: only knothole can find the other.
+    Later,
+}
+
+impl Candidates {
+    /// What knothole says, as the page gets it.
+    fn of_knothole(self, text: &str) -> Result<Value> {
+        let mut description = description(text)?;
+        if self == Self::Later {
+            let sdp = description["sdp"].as_str().unwrap_or_default();
+            let lines = sdp.split_inclusive('\n');
+            let bare: String = lines
+                .filter(|line| !line.starts_with("a=candidate:"))
+                .collect();
+            description["sdp"] = json!(bare);
+        }
+        Ok(description)
+    }
+
+    /// Types what the page says; its candidates must be names.
+    fn type_in(self, page: &Browser, description: &Value, knothole: &mut Peer) -> Result<()> {
+        let sdp = description["sdp"].as_str().unwrap_or_default();
+        if self == Self::InTheDescription {
+            ensure!(sdp.contains(".local "), "{sdp}");
+            return knothole.type_line(&description.to_string());
+        }
+        ensure!(!sdp.contains("a=candidate:"), "{sdp}");
+        knothole.type_line(&description.to_string())?;
+        let candidates = page.ask(json!({"do": "candidates"}))?;
+        let candidates = candidates.as_array().context("candidates are a list")?;
+        ensure!(!candidates.is_empty(), "no candidates");
+        for candidate in candidates {
+            let line = candidate.as_str().context("a candidate is a text")?;
+            ensure!(line.contains(".local "), "{line}");
+            knothole.type_line(line)?;
+        }
+        Ok(())
+    }
+}
+
+fn answers_the_page(lab: &Lab, candidates: Candidates) -> Result<()> {
+    let net = lan()?;
+    let page = lab.browser("page", &net.hosts[1], &[])?;
+    let later = candidates == Candidates::Later;
+    let offer = page.ask(json!({"do": "offer", "trickle": later}))?;
+    let mut knothole = lab
+        .knothole("knothole", &net.hosts[0])
+        .args(["receive", "--json", "-y", "--stun", "", "-"])
+        .start()?;
+    candidates.type_in(&page, &offer, &mut knothole)?;
+    let answer = candidates.of_knothole(&knothole.token("answer")?.text)?;
+    page.ask(json!({"do": "take", "answer": answer}))?;
+    let opened = page.ask(json!({"do": "open"}))?;
+    ensure!(opened["maxMessageSize"] == 65536, "{opened}");
+    let sent = page.ask(json!({"do": "send", "name": "data.bin", "size": 4 * MIB}))?;
+    knothole.succeeds()?;
+    same(
+        &sent["files"][0],
+        "data.bin",
+        &knothole.dir.join("data.bin"),
+    )
+}
+
+fn answers_knothole(lab: &Lab, candidates: Candidates) -> Result<()> {
+    let net = lan()?;
+    let page = lab.browser("page", &net.hosts[1], &[])?;
+    let file = lab.file("data.bin", 4 * MIB)?;
+    let mut knothole = lab
+        .knothole("knothole", &net.hosts[0])
+        .args(["send", "--sdp", "--json", "--stun", ""])
+        .arg(&file)
+        .start()?;
+    let offer = candidates.of_knothole(&knothole.token("offer")?.text)?;
+    let later = candidates == Candidates::Later;
+    let answer = page.ask(json!({"do": "answer", "offer": offer, "trickle": later}))?;
+    candidates.type_in(&page, &answer, &mut knothole)?;
+    let received = page.ask(json!({"do": "receive"}))?;
+    knothole.succeeds()?;
+    same(&received["files"][0], "data.bin", &file)
+}
+
+/// What knothole prints is what browsers take.
+fn description(text: &str) -> Result<Value> {
+    serde_json::from_str(text).with_context(|| text.to_owned())
 }
 
 /// What the page says about a file is true of this one.
