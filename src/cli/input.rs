@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::failure::Failure;
 use super::ui::{Ctx, Ui};
+use crate::proto::sdp::{self, Extent};
 use crate::proto::token::{self, TokenError};
 
 /// The longest input that is read: a token in a long chat that was copied as a whole.
@@ -31,6 +32,11 @@ const LIMIT_SHOWN: &str = "256 KiB";
 /// A newline that is followed by more within this time is a line break inside a paste: chat
 /// programs break long texts, and nobody types that fast.
 const PASTE_GAP: Duration = Duration::from_millis(50);
+
+/// A newline in a session description that is followed by more within this time is within it.
+const LINE_GAP: Duration = Duration::from_millis(500);
+/// The same where its end is missing: the pipe may be slow.
+const STALLED_GAP: Duration = Duration::from_secs(3);
 
 /// What is too long is read on until it pauses for so long, because the shell would take the rest
 /// of a paste for commands. A slow line stalls for longer than [`PASTE_GAP`].
@@ -162,15 +168,27 @@ impl Lines {
     /// a terminal can be asked even then. Without anything to read from, no line ever comes.
     #[must_use]
     pub fn start(prompt: &str, stdin_taken: bool, ui: &Ui) -> Self {
+        Self::open(prompt, stdin_taken, false, ui)
+    }
+
+    /// The same for texts of many lines: what comes together is one.
+    #[must_use]
+    pub fn pastes(prompt: &str, stdin_taken: bool, ui: &Ui) -> Self {
+        Self::open(prompt, stdin_taken, true, ui)
+    }
+
+    fn open(prompt: &str, stdin_taken: bool, joins: bool, ui: &Ui) -> Self {
         let terminal = Terminal::find(stdin_taken);
         let interactive = terminal.is_some();
         let reader = match terminal {
             Some(terminal) => Some(Reader::terminal(terminal, prompt, Kind::Text, ui)),
-            None if !stdin_taken && !io::stdin().is_terminal() => io::stdin()
-                .as_fd()
-                .try_clone_to_owned()
-                .ok()
-                .map(Reader::lines),
+            None if !stdin_taken && !io::stdin().is_terminal() => {
+                io::stdin().as_fd().try_clone_to_owned().ok().map(|input| {
+                    let mut reader = Reader::lines(input);
+                    reader.joins = joins;
+                    reader
+                })
+            }
             None => None,
         };
         let (send, lines) = mpsc::channel(16);
@@ -193,6 +211,11 @@ impl Lines {
             Some(line) => line,
             None => std::future::pending().await,
         }
+    }
+
+    /// Returns the next line; `None` when no more can come.
+    pub async fn recv(&mut self) -> Option<String> {
+        self.lines.recv().await
     }
 
     /// Whether there is a prompt on a terminal.
@@ -489,10 +512,7 @@ impl Reader {
                 None => self.question.as_ref().map(|_| FOREGROUND_CHECK),
                 some => some,
             };
-            let timespec = timeout.map(|time| Timespec {
-                tv_sec: time.as_secs().cast_signed(),
-                tv_nsec: time.subsec_nanos().into(),
-            });
+            let timespec = timeout.map(timespec);
             let ours = on_stage.then_some(&self.input);
             let mut fds: Vec<PollFd<'_>> = ours
                 .into_iter()
@@ -591,6 +611,13 @@ impl Reader {
     }
 }
 
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: time.as_secs().cast_signed(),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
 impl Drop for Reader {
     /// The shell would take the rest of a paste for commands.
     fn drop(&mut self) {
@@ -602,13 +629,9 @@ impl Drop for Reader {
         }
         let mut read = 0;
         let mut buffer = [0; 4096];
-        let stall = Timespec {
-            tv_sec: 0,
-            tv_nsec: STALL.subsec_nanos().into(),
-        };
         while self.editor.pasting && read < MOST_SWALLOWED {
             let mut fds = [PollFd::new(&self.input, PollFlags::IN)];
-            if !matches!(poll(&mut fds, Some(&stall)), Ok(1..)) {
+            if !matches!(poll(&mut fds, Some(&timespec(MARKED_STALL))), Ok(1..)) {
                 break;
             }
             match rustix::io::read(&self.input, &mut buffer) {
@@ -831,7 +854,16 @@ impl Editor {
         match (self.too_long, self.pasting) {
             (true, true) => Some(MARKED_STALL),
             (true, false) => Some(STALL),
-            (false, _) => self.newline.then_some(PASTE_GAP),
+            (false, _) => self.newline.then(|| self.gap()),
+        }
+    }
+
+    /// A description has many lines, and a slow pipe or terminal brings them one by one.
+    fn gap(&self) -> Duration {
+        match sdp::extent(&String::from_utf8_lossy(&self.text)) {
+            Extent::Whole => PASTE_GAP,
+            Extent::Open => LINE_GAP,
+            Extent::Unfinished => STALLED_GAP,
         }
     }
 

@@ -6,9 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::ArgAction;
 use tokio::sync::mpsc;
 
-use super::common::{self, Reach, Via};
+use super::common::{self, Reach, Switch, Via};
+use super::describe;
 use super::failure::Failure;
 use super::input::{self, Lines, TokenSource};
 use super::qr;
@@ -18,6 +20,7 @@ use crate::exit::Exit;
 use crate::io::peer::{
     Endpoint, Granted, Issuer, Joiner, Link, LinkError, Notice, PathKind, Waiting, unix_now, window,
 };
+use crate::proto::sdp;
 use crate::proto::token::{self, Candidate, Invite, Reply, Token, TokenError};
 use crate::report::human;
 use crate::report::model::{self, Event, State, TokenKind};
@@ -43,11 +46,19 @@ pub struct MeetArgs {
         default_value = "1h"
     )]
     #[arg(value_parser = common::expires)]
-    expires: Duration,
+    pub(super) expires: Duration,
 
     /// Exchange invite and reply as files in a folder that both sides see
     #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
     via: Option<Via>,
+
+    /// Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer
+    ///
+    /// Offers and answers are printed as the JSON that browsers use and read as JSON or SDP.
+    /// Candidates of the other side may follow, one a line. An offer in place of an invite is
+    /// answered also without this option.
+    #[arg(long, env = "KNOTHOLE_SDP", value_parser = Switch, action = ArgAction::SetTrue)]
+    sdp: bool,
 }
 
 impl MeetArgs {
@@ -86,12 +97,21 @@ pub struct Meeting<'a> {
     pub stdout_taken: bool,
 }
 
+impl Meeting<'_> {
+    /// Where tokens travel, if not through the standard streams.
+    pub(super) fn folder(&self) -> Option<Folder> {
+        let via = self.args.via.as_ref();
+        via.map(|Via::File(folder)| Folder::new(folder))
+    }
+}
+
 /// Meets the other side.
 ///
 /// # Errors
 /// Nobody came, the token is no good, no path was found, or the user ended it.
 pub async fn meet(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     match &meeting.role {
+        Role::Issuer if meeting.args.sdp => describe::offer(meeting, ctx).await,
         Role::Issuer => issue(meeting, ctx).await,
         Role::Joiner(token) => join(meeting, token.as_ref(), ctx).await,
     }
@@ -119,11 +139,7 @@ async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
         ctx.ui
             .verbose(1, &format!("left {addr} out of the invite: {why}"));
     }
-    let folder = meeting
-        .args
-        .via
-        .as_ref()
-        .map(|Via::File(folder)| Folder::new(folder));
+    let folder = meeting.folder();
     if let Some(folder) = &folder {
         folder.clear_reply();
     }
@@ -182,19 +198,19 @@ async fn join(
     token: Option<&TokenSource>,
     ctx: &Ctx,
 ) -> Result<Link, Failure> {
-    let folder = meeting
-        .args
-        .via
-        .as_ref()
-        .map(|Via::File(folder)| Folder::new(folder));
+    let folder = meeting.folder();
     let text = match (&folder, token) {
         (Some(folder), None) => {
             ctx.ui
                 .phase(&format!("waiting for {}", folder.invite.display()));
             stoppable(ctx, folder.wait_for_invite(meeting.reach.bound)).await??
         }
+        (_, source) if meeting.args.sdp => input::read_token(source, "offer: ", ctx).await?,
         (_, source) => input::read_token(source, "invite: ", ctx).await?,
     };
+    if meeting.args.sdp || sdp::resembles(&text) {
+        return describe::answer(meeting, &text, folder.as_ref(), ctx).await;
+    }
     let invite = read_invite(&text, token)?;
     ctx.ui.state(State::Connecting)?;
     let started = Joiner::start(&meeting.reach.network, &invite, meeting.reach.bound);
@@ -351,7 +367,7 @@ fn read_invite(text: &str, source: Option<&TokenSource>) -> Result<Invite, Failu
 }
 
 /// Says which path was found.
-fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
+pub(super) fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
     ctx.ui.state(State::Connected)?;
     if let Some(path) = link.path() {
         let rtt_ms = path
@@ -387,7 +403,7 @@ fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
 }
 
 /// Says what gathering found out, where it matters.
-fn tell_sockets(ctx: &Ctx, endpoint: &mut Endpoint) {
+pub(super) fn tell_sockets(ctx: &Ctx, endpoint: &mut Endpoint) {
     tell_buffers(ctx, endpoint.granted());
     tell_servers(ctx, endpoint);
     for seen in endpoint.mappings().iter().filter(|seen| seen.len() > 1) {
@@ -441,6 +457,16 @@ pub fn failure(error: LinkError, what: &str) -> Failure {
         LinkError::Handshake => Failure::incomplete(message)
             .kind("handshake")
             .hint("someone else may have joined with the same invite; ask for a new one"),
+        LinkError::Certificate => Failure::unverified(message).kind("certificate").hint(
+            "the description may be of another run, or somebody is in the middle: exchange both \
+             descriptions again, in a way you trust",
+        ),
+        LinkError::CertificateRefused => Failure::unverified(message)
+            .kind("certificate")
+            .hint("the other side may have a description of another run: exchange both again"),
+        LinkError::NoChannel => Failure::incomplete(message)
+            .kind("no-channel")
+            .hint("the side that makes the offer must open the data channel, before the offer"),
         LinkError::System(error) => Failure {
             cause: Some(error),
             ..Failure::incomplete(what).kind("system")
@@ -449,7 +475,7 @@ pub fn failure(error: LinkError, what: &str) -> Failure {
 }
 
 /// Runs `work` unless the user stops it first.
-async fn stoppable<T>(ctx: &Ctx, work: impl Future<Output = T>) -> Result<T, Failure> {
+pub(super) async fn stoppable<T>(ctx: &Ctx, work: impl Future<Output = T>) -> Result<T, Failure> {
     tokio::select! {
         biased;
         cause = ctx.stop.wait() => Err(Failure::interrupted(cause)),
@@ -458,7 +484,7 @@ async fn stoppable<T>(ctx: &Ctx, work: impl Future<Output = T>) -> Result<T, Fai
 }
 
 /// A folder that both sides see, with the files `invite` and `reply`.
-struct Folder {
+pub(super) struct Folder {
     invite: PathBuf,
     reply: PathBuf,
 }
@@ -471,20 +497,20 @@ impl Folder {
         }
     }
 
-    fn write_invite(&self, text: &str) -> Result<(), Failure> {
+    pub fn write_invite(&self, text: &str) -> Result<(), Failure> {
         write_whole(&self.invite, text)
     }
 
-    fn write_reply(&self, text: &str) -> Result<(), Failure> {
+    pub fn write_reply(&self, text: &str) -> Result<(), Failure> {
         write_whole(&self.reply, text)
     }
 
     /// A reply of an earlier run would be taken for one to this invite.
-    fn clear_reply(&self) {
+    pub fn clear_reply(&self) {
         remove(&self.reply);
     }
 
-    fn clear_invite(&self) {
+    pub fn clear_invite(&self) {
         remove(&self.invite);
     }
 
@@ -507,7 +533,7 @@ impl Folder {
     }
 
     /// The next new content of `reply`.
-    async fn next_reply(&self) -> String {
+    pub async fn next_reply(&self) -> String {
         loop {
             if let Some(text) = read_token_file(&self.reply) {
                 remove(&self.reply);

@@ -10,6 +10,7 @@ pub mod common;
 pub mod completions;
 mod config;
 mod defaults;
+mod describe;
 mod diary;
 pub mod failure;
 pub mod input;

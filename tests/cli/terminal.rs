@@ -6,10 +6,12 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::thread::JoinHandle;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::env::{Env, KNOTHOLE};
+use crate::process::PATIENCE;
 use crate::token::invite;
 
 /// A terminal window with the program in it.
@@ -67,6 +69,11 @@ impl Window {
     pub fn wait_for(&mut self, words: &str) {
         let mut buffer = [0; 4096];
         while !String::from_utf8_lossy(&self.seen).contains(words) {
+            let mut fds = [PollFd::new(&self.screen, PollFlags::IN)];
+            let patience = Timespec::try_from(PATIENCE).unwrap();
+            let shown = poll(&mut fds, Some(&patience)).unwrap();
+            let seen = String::from_utf8_lossy(&self.seen);
+            assert!(shown > 0, "not in time: {words:?}: {seen}");
             let n = self.screen.read(&mut buffer).unwrap();
             assert!(
                 n > 0,
@@ -79,9 +86,13 @@ impl Window {
 
     pub fn type_in(&mut self, keys: &str) -> JoinHandle<std::io::Result<()>> {
         // The program draws while it reads: whoever only writes fills both buffers and is stuck.
-        let mut keyboard = self.screen.try_clone().unwrap();
+        let mut keyboard = self.keyboard();
         let keys = keys.as_bytes().to_vec();
         std::thread::spawn(move || keyboard.write_all(&keys))
+    }
+
+    pub fn keyboard(&self) -> File {
+        self.screen.try_clone().unwrap()
     }
 
     /// Waits for the program's end, and returns what of the input a shell would read now.

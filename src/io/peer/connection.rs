@@ -188,7 +188,7 @@ impl Connection {
         })
     }
 
-    /// Offers, and takes `answer` (which nobody sent: see [`crate::proto::sdp`]).
+    /// Offers, and takes `answer`: a text made here, after an invite or after the peer's own.
     ///
     /// # Errors
     /// When the crate refuses a description.
@@ -200,23 +200,23 @@ impl Connection {
             .set_local_description(offer)
             .await
             .context("local offer")?;
-        let answer = RTCSessionDescription::answer(answer).context("invented answer")?;
+        let answer = RTCSessionDescription::answer(answer).context("remote answer")?;
         self.peer
             .set_remote_description(answer)
             .await
-            .context("invented answer")
+            .context("remote answer")
     }
 
-    /// Answers `offer` (which nobody sent).
+    /// Answers `offer`: a text made here too.
     ///
     /// # Errors
     /// When the crate refuses a description.
     pub async fn answer(&self, offer: String) -> anyhow::Result<()> {
-        let offer = RTCSessionDescription::offer(offer).context("invented offer")?;
+        let offer = RTCSessionDescription::offer(offer).context("remote offer")?;
         self.peer
             .set_remote_description(offer)
             .await
-            .context("invented offer")?;
+            .context("remote offer")?;
         let answer = self.peer.create_answer(None).await.context("answer")?;
         self.peer
             .set_local_description(answer)
@@ -268,6 +268,11 @@ impl Connection {
         }
     }
 
+    /// Whether the DTLS handshake has finished.
+    pub fn is_secure(&self) -> bool {
+        self.states.borrow().connection == RTCPeerConnectionState::Connected
+    }
+
     /// The data channel, once [`Connection::opened`].
     pub fn channel(&self) -> Option<&Arc<dyn DataChannel>> {
         self.channel.get()
@@ -278,6 +283,17 @@ impl Connection {
             log::debug!("close: {error}");
         }
     }
+}
+
+/// `count` characters of the ICE alphabet (RFC 8839 §5.4), 6 bits of entropy each.
+pub fn random_text(count: usize) -> anyhow::Result<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = vec![0; count];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
+    Ok(bytes
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte & 63)]))
+        .collect())
 }
 
 /// Resolves when ICE has found a path.

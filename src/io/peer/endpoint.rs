@@ -336,6 +336,11 @@ impl Endpoint {
         }
     }
 
+    /// The addresses of this machine that are in use, the likeliest way to a peer first.
+    pub fn local(&self) -> &[IpAddr] {
+        &self.inner.local
+    }
+
     pub fn watch(&self) -> &Arc<Watch> {
         &self.inner.watch
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Credentials, Identity};
+use super::connection::{Connection, Credentials, Identity, random_text};
 use super::endpoint::{Endpoint, Network, seed};
 use super::issuer::{MAX_MESSAGE, unix_now};
 use anyhow::Context as _;
@@ -200,17 +200,6 @@ fn reply_candidates(
         chosen.extend(ours.iter().copied().find(|c| v6 && c.addr.is_ipv6()));
     }
     chosen
-}
-
-/// `count` characters of the ICE alphabet (RFC 8839 §5.4), 6 bits of entropy each.
-fn random_text(count: usize) -> anyhow::Result<String> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut bytes = vec![0; count];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
-    Ok(bytes
-        .iter()
-        .map(|byte| char::from(ALPHABET[usize::from(byte & 63)]))
-        .collect())
 }
 
 #[cfg(test)]

@@ -46,6 +46,12 @@ pub enum LinkError {
     },
     /// A path was found, but the peer did not prove that it holds the certificate of the token.
     Handshake,
+    /// The peer has another certificate than its description says.
+    Certificate,
+    /// The peer refused our certificate.
+    CertificateRefused,
+    /// The peer opens no data channel.
+    NoChannel,
     /// This machine refused something.
     System(anyhow::Error),
 }
@@ -68,6 +74,11 @@ impl fmt::Display for LinkError {
             Self::Handshake => {
                 f.write_str("a path was found, but the DTLS handshake did not finish")
             }
+            Self::Certificate => {
+                f.write_str("the other side has another certificate than its description says")
+            }
+            Self::CertificateRefused => f.write_str("the other side refused our certificate"),
+            Self::NoChannel => f.write_str("the other side is there, but no data channel opened"),
             Self::System(error) => write!(f, "{error:#}"),
         }
     }

@@ -70,6 +70,16 @@ struct Seen {
     pinged: Option<Instant>,
     datagrams_sent: u64,
     records_sent: u64,
+    refused: Option<Refused>,
+}
+
+/// Whose certificate was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The peer says so; but whoever can write its address on a datagram can say it. This
+    /// explains a failure, and is none.
+    Ours,
+    Theirs,
 }
 
 /// A request that is not answered yet.
@@ -126,6 +136,7 @@ impl Seen {
             pinged: None,
             datagrams_sent: 0,
             records_sent: 0,
+            refused: None,
         }
     }
 
@@ -168,6 +179,9 @@ impl Watch {
         seen.sent = Some(now);
         seen.datagrams_sent += 1;
         seen.records_sent += u64::from(contents.first() == Some(&APPLICATION_DATA));
+        if is_refusal(contents) {
+            seen.refused.get_or_insert(Refused::Theirs);
+        }
         seen.flights.handle_sent(contents);
         if let Some(id) = check_id(contents, [0, 1]) {
             seen.remember(id, now, false);
@@ -255,6 +269,9 @@ impl Watch {
                 relayed,
             });
         }
+        if is_refusal(contents) {
+            seen.refused.get_or_insert(Refused::Ours);
+        }
         received.again = seen.flights.handle_received(contents).to_vec();
         received
     }
@@ -285,6 +302,11 @@ impl Watch {
         }
     }
 
+    /// Whose certificate was refused, if one was.
+    pub fn refused(&self) -> Option<Refused> {
+        self.lock().refused
+    }
+
     /// A copy of what is known now.
     pub fn snapshot(&self) -> Snapshot {
         let seen = self.lock();
@@ -302,6 +324,13 @@ impl Watch {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether `datagram` is a DTLS alert in the clear that says `bad_certificate` (RFC 5246 §7.2).
+fn is_refusal(datagram: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    const BAD_CERTIFICATE: u8 = 42;
+    matches!(datagram, [ALERT, _, _, 0, 0, ..]) && datagram.get(14) == Some(&BAD_CERTIFICATE)
 }
 
 /// The transaction id, if `datagram` is one STUN message of type `kind` (RFC 8489 §5).

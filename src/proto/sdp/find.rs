@@ -65,6 +65,32 @@ pub fn resembles(text: &str) -> bool {
         && (holds_description(text) || holds_candidate(text) || holds_cut_json(text))
 }
 
+/// Whether a text that arrives bit by bit has all that it will have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Nothing is missing, or it is no description.
+    Whole,
+    /// It can be used, and more lines may belong to it.
+    Open,
+    /// It can not be used yet.
+    Unfinished,
+}
+
+/// Says how far a description in a text has come. JSON knows its end; raw SDP does not.
+#[must_use]
+pub fn extent(text: &str) -> Extent {
+    let plain = undecorated(text);
+    let plain = plain.trim();
+    let cut = plain.starts_with('{')
+        && serde_json::from_str::<Value>(plain).is_err_and(|error| error.is_eof());
+    match super::read(text) {
+        _ if cut => Extent::Unfinished,
+        Ok(session) if session.kind.is_none() => Extent::Open,
+        Err(_) if plain.starts_with("v=0") => Extent::Unfinished,
+        _ => Extent::Whole,
+    }
+}
+
 /// Whether something in the text is meant to be a candidate.
 fn holds_candidate(text: &str) -> bool {
     let begins = |line: &str| {
@@ -361,6 +387,27 @@ mod tests {
     }
 
     #[test]
+    fn json_is_whole_at_its_end_and_raw_sdp_is_usable_before() {
+        let offer = include_str!("../../../tests/sdp/chromium-offer.json").trim();
+        assert_eq!(extent(offer), Extent::Whole);
+        for cut in [1, 9, 20, 300, offer.len() - 1] {
+            assert_eq!(extent(&offer[..cut]), Extent::Unfinished, "{cut}");
+        }
+        let raw = include_str!("../../../tests/sdp/safari-offer.sdp");
+        assert_eq!(extent(raw), Extent::Open);
+        assert_eq!(extent(&raw[..200]), Extent::Unfinished);
+        for other in [
+            "",
+            "KH",
+            "hello {",
+            "candidate:1 1 udp 1 192.0.2.1 9 typ host",
+            "{}",
+        ] {
+            assert_eq!(extent(other), Extent::Whole, "{other}");
+        }
+    }
+
+    #[test]
     fn sdp_is_found_however_it_was_pasted() {
         for (name, text) in CORPUS {
             let plain = Session {
@@ -515,7 +562,7 @@ mod tests {
     fn a_paste_that_was_cut_is_noticed_wherever_that_is() {
         for (name, text) in CORPUS {
             let whole = read(text).unwrap();
-            for end in (1..text.trim_end().len() - 1).step_by(7) {
+            for end in (1..text.trim_end().len() - 1).step_by(31) {
                 match read(&text[..end]) {
                     Err(error) => assert!(!error.hint().is_empty()),
                     // Raw SDP shows no end: what is there must be right, all the same.

@@ -10,6 +10,7 @@ mod error;
 mod find;
 mod fuzz;
 mod invent;
+mod own;
 mod session;
 
 pub use candidate::{
@@ -17,8 +18,9 @@ pub use candidate::{
     read_candidate, read_candidates,
 };
 pub use error::SdpError;
-pub use find::{MAX_TEXT, resembles};
+pub use find::{Extent, MAX_TEXT, extent, resembles};
 #[doc(hidden)]
 pub use fuzz::fuzz;
 pub use invent::{Description, Setup, candidate_line};
-pub use session::{MAX_SDP, SdpType, Section, Session, read};
+pub use own::Own;
+pub use session::{MAX_SDP, SdpType, Section, Session, json, read};

@@ -121,6 +121,12 @@ pub fn read(text: &str) -> Result<Session, SdpError> {
     session(kind, &found)
 }
 
+/// A description in the JSON that browsers make and take, on one line.
+#[must_use]
+pub fn json(kind: SdpType, sdp: &str) -> String {
+    format!(r#"{{"type":"{}","sdp":{}}}"#, kind.word(), Value::from(sdp))
+}
+
 impl Session {
     /// What it is: what was said, or else what `a=setup` lets only one of both be
     /// (RFC 8842 §5.2: an answer chooses).
@@ -135,8 +141,7 @@ impl Session {
     /// The JSON that browsers make and take.
     #[must_use]
     pub fn to_json(&self, kind: SdpType) -> String {
-        let sdp = Value::from(self.text.as_str());
-        format!(r#"{{"type":"{}","sdp":{sdp}}}"#, kind.word())
+        json(kind, &self.text)
     }
 
     /// The same data channel alone, in the one form that every agent reads: without other
@@ -166,6 +171,31 @@ impl Session {
         line(format!("a=sctp-port:{}", self.sctp_port));
         line(format!("a=max-message-size:{}", self.max_message_size));
         text
+    }
+
+    /// Makes the answer to [`data_only`](Self::data_only) one to the whole offer: it must have
+    /// each section of the offer at its place (RFC 8829 §5.3.1). The others are refused there.
+    #[must_use]
+    pub fn whole_answer(&self, answer: &str) -> String {
+        let begins = answer.find("m=application").unwrap_or(answer.len());
+        let (top, data) = answer.split_at(begins);
+        let sections = self.sections.iter().enumerate().map(|(at, section)| {
+            if at == self.data {
+                return data.to_owned();
+            }
+            let Section {
+                media,
+                protocol,
+                formats,
+                mid,
+            } = section;
+            let mid = mid.as_ref().map(|mid| format!("a=mid:{mid}\r\n"));
+            format!(
+                "m={media} 0 {protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n{}",
+                mid.unwrap_or_default()
+            )
+        });
+        top.to_owned() + &sections.collect::<String>()
     }
 }
 
@@ -430,7 +460,7 @@ fn tagged<'a>(top: Level<'a>, sections: &[Level<'a>], own: Level<'a>) -> Option<
 }
 
 /// The names in each BUNDLE group.
-fn bundles<'a>(top: Level<'a>) -> impl Iterator<Item = impl Iterator<Item = &'a str>> {
+fn bundles(top: Level<'_>) -> impl Iterator<Item = impl Iterator<Item = &str>> {
     top.all("group")
         .map(str::split_ascii_whitespace)
         .filter_map(|mut words| (words.next() == Some("BUNDLE")).then_some(words))
@@ -924,5 +954,34 @@ pub(super) mod tests {
             assert_eq!(protocol, "UDP/DTLS/SCTP", "{name}");
             assert_eq!(alone, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn an_answer_to_the_data_channel_becomes_one_to_the_whole_offer() {
+        let offer = read(corpus("chromium-offer-av.sdp")).unwrap();
+        let ours = corpus("firefox-answer.sdp").replace("a=mid:0", "a=mid:2");
+        let ours = ours.replace("BUNDLE 0", "BUNDLE 2");
+        let whole = offer.whole_answer(&ours);
+        let lines: Vec<&str> = whole.lines().collect();
+        let media: Vec<&str> = lines
+            .iter()
+            .filter(|line| line.starts_with("m="))
+            .map(|line| &line[..13])
+            .collect();
+        assert_eq!(media, ["m=audio 0 UDP", "m=video 0 UDP", "m=application"]);
+        let mids: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix("a=mid:"))
+            .collect();
+        assert_eq!(mids, ["0", "1", "2"]);
+        let read = read(&whole).unwrap();
+        assert_eq!((read.data, read.ufrag.as_str()), (2, "0ad377c1"));
+        assert_eq!(read.candidates, firefox().candidates);
+        // Where there is nothing else, nothing is added.
+        let alone = super::read(corpus("safari-offer.sdp")).unwrap();
+        assert_eq!(
+            alone.whole_answer(corpus("firefox-answer.sdp")),
+            corpus("firefox-answer.sdp")
+        );
     }
 }

@@ -332,6 +332,15 @@ mod tests {
     }
 
     #[test]
+    fn a_code_is_found_in_a_long_thread() {
+        let talk = "Kind regards, see you on Monday at 10, KH.\n> khaki, size 12\n".repeat(2000);
+        let text = format!("{talk}\n{}\n{talk}", invite::tests::TWO_PORTS);
+        assert!((100_000..MAX_TEXT).contains(&text.len()));
+        assert_eq!(parse(&text), parse(invite::tests::TWO_PORTS));
+        assert!(matches!(parse(&text), Ok(Token::Invite(_))));
+    }
+
+    #[test]
     fn secrets_do_not_show_in_debug_output() {
         let secret = Secret::new([0xab; 16]);
         assert_eq!(format!("{secret:?}"), "Secret(..)");
