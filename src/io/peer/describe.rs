@@ -121,7 +121,7 @@ impl Ours {
         })
     }
 
-    fn text(&self, endpoint: &Endpoint, setup: Setup, offer: Option<&Session>) -> String {
+    fn text(&self, endpoint: &Endpoint, setup: Setup, mid: &str) -> String {
         let mut candidates = endpoint.candidates();
         candidates.truncate(MAX_OURS);
         Own {
@@ -132,7 +132,7 @@ impl Ours {
             setup,
             max_message_size: MAX_MESSAGE,
             candidates: &candidates,
-            offer,
+            mid,
         }
         .to_string()
     }
@@ -162,7 +162,7 @@ impl Offerer {
     /// The offer as SDP, with the addresses of now.
     #[must_use]
     pub fn text(&self) -> String {
-        self.ours.text(&self.endpoint, Setup::ActPass, None)
+        self.ours.text(&self.endpoint, Setup::ActPass, "0")
     }
 
     /// The next thing to say while the answer is waited for. Checks that come before the answer
@@ -241,7 +241,7 @@ pub async fn answer(
         Setup::Active => Setup::Passive,
         Setup::ActPass | Setup::Passive => Setup::Active,
     };
-    let text = ours.text(&endpoint, setup, Some(offer));
+    let text = offer.whole_answer(&ours.text(&endpoint, setup, &offer.mid));
     let side = Side::Answerer;
     let pairing = Pairing::start(endpoint, ours, side, offer, network.patience, bound).await?;
     Ok((pairing, text))
