@@ -18,6 +18,8 @@
 
 mod cases;
 mod daemon;
+#[path = "../interop/mod.rs"]
+mod interop;
 mod net;
 mod proc;
 mod sdp;
@@ -60,7 +62,13 @@ type Exhibit = Box<dyn Fn() -> String + Send>;
 
 /// Runs one test in a laboratory, or says why it cannot be run.
 pub fn run<F: FnOnce(&Lab) -> Result<()>>(case: F) {
-    tools::run(tools::name_of::<F>(), requirements(), || in_lab(case));
+    run_with(|| Ok(()), case);
+}
+
+/// Runs one test that needs more than the others; `more` says what of it is missing.
+pub fn run_with<F: FnOnce(&Lab) -> Result<()>>(more: impl FnOnce() -> Result<(), String>, case: F) {
+    let missing = requirements().map_err(str::to_owned).and_then(|()| more());
+    tools::run(tools::name_of::<F>(), missing, || in_lab(case));
 }
 
 fn in_lab(case: impl FnOnce(&Lab) -> Result<()>) {

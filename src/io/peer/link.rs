@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -11,6 +11,7 @@ use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::issuer::MAX_MESSAGE;
+use super::socket::lock;
 use crate::proto::link::PeerKind;
 use crate::proto::token::{Candidate, Fingerprint, Kind};
 
@@ -20,6 +21,9 @@ const LAST_WORD: Duration = Duration::from_millis(300);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Between looks whether it has.
 const LOOK: Duration = Duration::from_millis(5);
+/// The crate tells the end of a channel before the messages that came in with it, and hands these
+/// over right after. A plain peer has no other way to end its stream.
+const LATE: Duration = Duration::from_millis(100);
 
 /// A message on the channel.
 #[derive(Debug)]
@@ -152,6 +156,8 @@ pub struct Link {
     remote: Remote,
     patience: Duration,
     since: Instant,
+    /// Set when the channel has ended: until when late messages are waited for.
+    ended: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -171,6 +177,7 @@ impl Link {
             remote,
             patience,
             since: Instant::now(),
+            ended: Mutex::new(None),
         })
     }
 
@@ -180,12 +187,28 @@ impl Link {
     /// [`LinkError::Closed`] when no more can come. Waits out silence: see [`Link::lost`].
     pub async fn recv(&self) -> Result<Message, LinkError> {
         loop {
-            match self.channel.poll().await {
-                Some(DataChannelEvent::OnMessage(message)) if message.is_string => {
-                    return Ok(Message::Control(message.data));
-                }
+            let ended = *lock(&self.ended);
+            let event = match ended {
+                None => self.channel.poll().await,
+                Some(until) => tokio::time::timeout_at(until.into(), self.channel.poll())
+                    .await
+                    .unwrap_or_default(),
+            };
+            match event {
                 Some(DataChannelEvent::OnMessage(message)) => {
-                    return Ok(Message::Data(message.data));
+                    if ended.is_some() {
+                        *lock(&self.ended) = Some(Instant::now() + LATE);
+                    }
+                    return Ok(if message.is_string {
+                        Message::Control(message.data)
+                    } else {
+                        Message::Data(message.data)
+                    });
+                }
+                Some(DataChannelEvent::OnClose | DataChannelEvent::OnError)
+                    if ended.is_none() && self.remote.kind == PeerKind::Plain =>
+                {
+                    *lock(&self.ended) = Some(Instant::now() + LATE);
                 }
                 Some(DataChannelEvent::OnClose | DataChannelEvent::OnError) | None => {
                     return Err(LinkError::Closed);
