@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     paths: Vec<PathBuf>,
 
-    /// Join an invite that `receive --invite` printed, or answer an SDP offer; @FILE or - to read it
+    /// Join the invite that `receive --invite` printed, or answer an offer; @FILE or - reads it
     #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN", value_hint = ValueHint::Other)]
     to: Option<TokenSource>,
 
