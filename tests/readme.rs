@@ -124,6 +124,7 @@ fn every_link_between_documents_leads_somewhere() {
             let reached = anchor.is_empty()
                 || headings.any(|line| {
                     let title = line.trim_start_matches('#').trim().to_lowercase();
+                    let title = title.replace(['`', '(', ')'], "");
                     title.replace(' ', "-") == anchor
                 });
             assert!(reached, "{document}: {link}");

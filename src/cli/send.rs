@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(conflicts_with = "paths")]
     text: Option<TextSource>,
 
-    /// Join an invite that `receive --invite` printed, or answer an SDP offer; @FILE or - to read it
+    /// Join the invite that `receive --invite` printed, or answer an offer; @FILE or - reads it
     #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN", value_hint = ValueHint::Other)]
     #[arg(conflicts_with = "qr_image")]
     to: Option<TokenSource>,
