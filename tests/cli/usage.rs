@@ -75,7 +75,7 @@ fn what_contradicts_itself_is_refused() {
         &["receive", "T", "-o", ""],
         "a value is required for '--output",
     );
-    refused(&["send", ""], "a value is required for '<PATH>");
+    refused(&["send", ""], "a value is required for '[PATH]...'");
     refused(
         &["receive", "--invite", "-o", "-"],
         "--invite does not go with -o -",
