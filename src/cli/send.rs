@@ -26,6 +26,8 @@ use crate::report::human;
 /// Prints an invite, alone on stdout, and the command for the other side. When the other side
 /// shows a short reply code, type it here. Exits 0 once the receiver has verified everything.
 #[derive(clap::Args, Clone, Debug)]
+#[command(override_usage = "knothole send [OPTIONS] <PATH>...
+       knothole send [OPTIONS] --text <TEXT>")]
 #[command(after_help = "\
 Examples:
   knothole send photo.jpg notes.txt

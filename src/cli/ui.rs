@@ -618,6 +618,11 @@ impl Prompt {
         }
         self.write(&text);
         self.row = Some(row);
+        if dumb() {
+            // Nothing can be erased there: what is above the last line is said once.
+            self.text
+                .drain(..self.text.rfind('\n').map_or(0, |end| end + 1));
+        }
     }
 
     fn write(&mut self, text: &str) {

@@ -178,7 +178,10 @@ fn every_subcommand_says_what_it_does_and_shows_an_example_that_parses() {
             let at = example
                 .find("knothole ")
                 .unwrap_or_else(|| panic!("{example}"));
-            let line = example[at..].split(['|', '<', '>']).next().unwrap_or_default();
+            let line = example[at..]
+                .split(['|', '<', '>'])
+                .next()
+                .unwrap_or_default();
             let parsed = knothole::cli::command().try_get_matches_from(line.split_whitespace());
             let matches = parsed.unwrap_or_else(|error| panic!("{example}: {error}"));
             assert_eq!(matches.subcommand_name(), Some(name), "{example}");

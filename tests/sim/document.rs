@@ -24,6 +24,18 @@ fn every_complete_message_in_the_document_can_be_read() {
 }
 
 #[test]
+fn the_list_of_words_is_the_published_one() {
+    let list = include_bytes!("../../src/proto/app/words/english.txt");
+    let digest = ring::digest::digest(&ring::digest::SHA256, list);
+    let hex: String = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert!(DOCUMENT.contains(&hex), "{hex}");
+}
+
+#[test]
 fn every_reason_is_documented() {
     let cancel = CancelReason::ALL.iter().map(|reason| reason.word());
     for word in cancel.chain(DeclineReason::ALL.iter().map(|reason| reason.word())) {

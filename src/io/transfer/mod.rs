@@ -150,3 +150,36 @@ async fn last_word(closing: Option<Closing>, since: &mut Option<tokio::time::Ins
         Some(Closing::Now) | None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answer, if it is there.
+    async fn now(question: &mut Question<'_, u8>) -> Option<u8> {
+        tokio::select! {
+            biased;
+            answer = question.answer() => Some(answer),
+            () = std::future::ready(()) => None,
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_question_is_answered_once_and_not_after_it_was_taken_back() {
+        let mut question = Question::new();
+        assert_eq!(now(&mut question).await, None);
+        question.ask(std::future::ready(1));
+        assert_eq!(now(&mut question).await, Some(1));
+        assert_eq!(now(&mut question).await, None);
+        question.ask(std::future::ready(2));
+        question.withdraw();
+        assert_eq!(now(&mut question).await, None);
+    }
+
+    #[test]
+    fn only_the_same_words_are_no_reason_to_end() {
+        assert_eq!(Compared::Same.refusal(), None);
+        assert_eq!(Compared::Differ.refusal(), Some(CancelReason::Words));
+        assert_eq!(Compared::Nobody.refusal(), Some(CancelReason::NoTerminal));
+    }
+}
