@@ -12,20 +12,23 @@ use serde_json::{Value, json};
 
 use crate::env::{Env, Ran};
 use crate::peers::{BOUND, Talk, fails, finish, hash, hello, network, on_runtime, unobeyed};
-use crate::process::start_with;
+use crate::process::{Process, noise, start_with};
 
 /// Runs `pipe` with these streams against a peer that does `evil` instead of a hello.
 fn against(stdin: Stdio, stdout: Stdio, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
     let env = Env::new();
     on_runtime(async {
         let program = start_with(&env, &[&["pipe"], args].concat(), stdin, stdout);
-        let invite = token::parse_invite(&program.invite_aside()).unwrap();
-        let mut joiner = Joiner::start(&network(), &invite, Some(BOUND))
-            .await
-            .unwrap();
-        joiner.opened().await.unwrap();
-        finish(Talk::on(joiner.into_link().unwrap()), program, evil).await
+        finish(join(&program).await, program, evil).await
     })
+}
+
+async fn join(program: &Process) -> Talk {
+    let invite = token::parse_invite(&program.invite_aside()).unwrap();
+    let joiner = Joiner::start(&network(), &invite, Some(BOUND)).await;
+    let mut joiner = joiner.unwrap();
+    joiner.opened().await.unwrap();
+    Talk::on(joiner.into_link().unwrap())
 }
 
 /// With the bytes of `input` at its standard input, and that open or at its end.
@@ -198,22 +201,34 @@ fn a_peer_that_grants_nothing_has_nothing_read_for_it() {
 
 #[test]
 fn what_came_before_a_hang_up_is_the_readers_and_the_end_is_no_success() {
-    let (ran, stdout) = with_input(b"", false, async |talk| {
+    let whole = noise("half of it", 300_000);
+    let (stdin, kept) = pipe().unwrap();
+    let (stdout, output) = pipe().unwrap();
+    let (ran, got) = on_runtime(async {
+        let program = start_with(&Env::new(), &["pipe"], stdin.into(), output.into());
+        let talk = join(&program).await;
         talk.say(hello("pipe")).await;
         talk.hear_of("grant").await;
-        talk.data(b"half of it").await;
+        for piece in whole.chunks(50_000) {
+            talk.data(piece).await;
+        }
         // Closing may overtake what has not arrived.
         while talk.link.outstanding().await > 0 {
             tokio::task::yield_now().await;
         }
-        talk.hangs_up.set(true);
+        talk.link.close().await;
+        // More than the pipe to the reader holds: the rest is still in the program.
+        let ended = move || (rest(stdout), program.ended());
+        let (got, ran) = tokio::task::spawn_blocking(ended).await.unwrap();
+        (ran, got)
     });
     fails(
         &ran,
         3,
         "the transfer was not finished: the peer closed the connection",
     );
-    assert_eq!(stdout, b"half of it");
+    assert!(got == whole, "{} bytes", got.len());
+    drop(kept);
 
     // Everything, but the acknowledgement of this side's stream.
     let (ran, _) = with_input(b"mine", true, async |talk| {

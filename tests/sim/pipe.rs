@@ -408,9 +408,9 @@ fn one_direction_or_none_is_done_as_well() {
             ([Some(Send), Some(Receive)], [0, 300]),
         ] {
             let world = World::run(Scenario { only, ..small() }, seed);
-            for side in 0..2 {
+            for (side, taken) in moved.into_iter().enumerate() {
                 assert_eq!(world.outcome(side), &Outcome::Done, "{only:?}");
-                assert_eq!(world.ends[side].taken.len(), moved[side], "{only:?}");
+                assert_eq!(world.ends[side].taken.len(), taken, "{only:?}");
             }
         }
         let sources = [0, 0];
@@ -762,7 +762,7 @@ fn messages_at_the_wrong_moment_or_of_the_wrong_direction_are_faults() {
     let mut it = Victim::new(Some(Only::Send), &[HELLO]);
     assert!(!it.pipe.handle_data(1));
     assert!(matches!(it.pipe.outcome(), Some(Outcome::Protocol(_))));
-    let hello = HELLO.replace("}", r#","only":"talk"}"#);
+    let hello = HELLO.replace('}', r#","only":"talk"}"#);
     let it = Victim::new(None, &[&hello]);
     assert!(matches!(it.pipe.outcome(), Some(Outcome::Protocol(_))));
 }

@@ -22,8 +22,8 @@ const BATCH: usize = 8;
 const READ_AHEAD: usize = 2;
 /// Messages shorter than this are copied together, so that very many of them take little memory.
 const SMALL: usize = CHUNK / 4;
-/// How long a reader may take for what has arrived, when the peer is gone.
-const TIDY: Duration = Duration::from_secs(1);
+/// How long a reader may take for each piece of what has arrived, when the peer is gone.
+const TIDY: Duration = Duration::from_secs(2);
 /// What may wait for a reader in [`raw`], which has no grants, in bytes.
 const RAW_BACKLOG: usize = 1 << 20;
 /// How often [`raw`] looks whether everything was delivered: the link does not tell by itself.
@@ -97,12 +97,8 @@ pub async fn pipe<C: Future<Output = Compared>>(
         outcome,
         Outcome::Cancelled { by: Side::Here, .. } | Outcome::ReaderGone { by: Side::Here }
     );
-    if !by_us
-        && tokio::time::timeout(TIDY, driver.writer.flush())
-            .await
-            .is_err()
-    {
-        log::warn!("the reader did not take everything that had arrived");
+    if !by_us {
+        driver.writer.flush().await;
     }
     driver.link.close().await;
     Ended {
@@ -398,8 +394,8 @@ pub async fn raw(
             }
         }
     };
-    if outcome == Outcome::Lost && tokio::time::timeout(TIDY, writer.flush()).await.is_err() {
-        log::warn!("the reader did not take everything that had arrived");
+    if outcome == Outcome::Lost {
+        writer.flush().await;
     }
     report(Report::Bytes(sent + received));
     link.close().await;
@@ -605,17 +601,19 @@ impl Writer {
         Job::Bytes(batch, costs.iter().sum())
     }
 
-    /// Writes what has arrived, without more to come.
+    /// Writes what has arrived, without more to come, for as long as the reader takes it.
     async fn flush(&mut self) {
         self.finish = None;
-        while let Some(jobs) = self.jobs.take_if(|_| !self.backlog.is_empty()) {
-            if let Some(room) = room(Some(jobs)).await {
-                self.jobs = Some(room.send(self.next_job()));
-            }
-        }
-        self.jobs = None;
         while self.written.is_some() {
-            next_written(&mut self.written).await;
+            if self.backlog.is_empty() {
+                // Without jobs the thread ends when it has done what it has.
+                self.jobs = None;
+            }
+            self.paused = true;
+            if tokio::time::timeout(TIDY, self.work()).await.is_err() {
+                log::warn!("the reader did not take everything that had arrived");
+                return;
+            }
         }
     }
 }

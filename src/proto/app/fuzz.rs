@@ -155,15 +155,13 @@ pub fn fuzz_pipe(data: &[u8]) {
         match op / 2 % 20 {
             0..=4 => match end.inbox.pop_front() {
                 Some(Frame::Text(text)) => end.machine.handle_control(&text),
-                Some(Frame::Data(len)) => {
-                    if end.machine.handle_data(len) {
-                        assert!(end.takes, "a stream that nobody takes");
-                        end.held += cost(len);
-                        end.backlog.push_back(len);
-                        assert!(end.held <= WINDOW, "more than the window: {}", end.held);
-                    }
+                Some(Frame::Data(len)) if end.machine.handle_data(len) => {
+                    assert!(end.takes, "a stream that nobody takes");
+                    end.held += cost(len);
+                    end.backlog.push_back(len);
+                    assert!(end.held <= WINDOW, "more than the window: {}", end.held);
                 }
-                None => {}
+                Some(Frame::Data(_)) | None => {}
             },
             5..=7 => {
                 let len = usize::from(input.byte().unwrap_or(0)) * 300 % (MAX_DATA + 2000);
