@@ -63,7 +63,7 @@ pub struct ScreenArgs {
     /// variable, a variable beats the file. Without this option the file is
     /// knothole/config.toml in the XDG config folder, usually ~/.config.
     #[arg(long, env = "KNOTHOLE_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    #[arg(help_heading = "Settings")]
+    #[arg(help_heading = None::<&str>)]
     pub config: Option<OsString>,
 }
 
@@ -92,22 +92,24 @@ pub struct Common {
     /// commas between several. Default: four public servers of different operators
     /// (stun.l.google.com:19302, stun.cloudflare.com, stun.nextcloud.com, global.stun.twilio.com).
     #[arg(long, env = "KNOTHOLE_STUN", value_name = "URL", action = ArgAction::Append)]
-    #[arg(default_value = DEFAULT_STUN, hide_default_value = true)]
+    #[arg(default_value = DEFAULT_STUN, hide_default_value = true, value_hint = ValueHint::Other)]
     stun: Vec<StunList>,
 
     /// TURN server to relay through when there is no direct path
     ///
     /// A server is turn:host or turn:host:port, over UDP.
     #[arg(long, env = "KNOTHOLE_TURN", value_name = "URL")]
-    #[arg(requires_all = ["turn_user", "turn_pass"])]
+    #[arg(requires_all = ["turn_user", "turn_pass"], value_hint = ValueHint::Other)]
     turn: Option<TurnServer>,
 
     /// User name for the TURN server
     #[arg(long, env = "KNOTHOLE_TURN_USER", value_name = "USER")]
+    #[arg(value_hint = ValueHint::Other)]
     turn_user: Option<String>,
 
     /// Password for the TURN server; better given in the environment
     #[arg(long, env = "KNOTHOLE_TURN_PASS", value_name = "PASSWORD")]
+    #[arg(value_hint = ValueHint::Other)]
     turn_pass: Option<Secret>,
 
     /// Use IPv4 only
@@ -121,6 +123,7 @@ pub struct Common {
 
     /// Use this local address, and this port if one is given
     #[arg(long, env = "KNOTHOLE_BIND", value_name = "IP[:PORT]")]
+    #[arg(value_hint = ValueHint::Other)]
     bind: Option<Bind>,
 
     /// How long to wait for a path to the peer, and for a peer that has gone silent
@@ -128,6 +131,7 @@ pub struct Common {
     /// Unless given: a silent peer is waited for 60s, and a first path as long as the invite is
     /// good, since the other person may take their time.
     #[arg(long, env = "KNOTHOLE_TIMEOUT", value_name = "DURATION", value_parser = timeout)]
+    #[arg(value_hint = ValueHint::Other)]
     timeout: Option<Duration>,
 
     #[command(flatten)]

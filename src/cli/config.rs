@@ -312,7 +312,7 @@ fn check(
     }
     let one = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        Some(ContextValue::Strings(texts)) if !texts.is_empty() => Some(texts.join(", ")),
         _ => None,
     };
     let shown = one(ContextKind::InvalidValue).filter(|text| !secret && !text.is_empty());

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::ArgAction;
+use clap::{ArgAction, ValueHint};
 use tokio::sync::mpsc;
 
 use super::common::{self, Reach, Switch, Via};
@@ -45,11 +45,11 @@ pub struct MeetArgs {
         value_name = "DURATION",
         default_value = "1h"
     )]
-    #[arg(value_parser = common::expires)]
+    #[arg(value_parser = common::expires, value_hint = ValueHint::Other)]
     pub(super) expires: Duration,
 
     /// Exchange invite and reply as files in a folder that both sides see
-    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
+    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR", value_hint = ValueHint::Other)]
     via: Option<Via>,
 
     /// Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer

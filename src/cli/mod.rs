@@ -35,10 +35,11 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
+use clap::builder::StyledStr;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::defaults::Bound;
+use self::defaults::{Added, Bound};
 use self::failure::Failure;
 use self::signals::Stop;
 use self::ui::{Ctx, Options, Palette, Ui, When};
@@ -77,7 +78,7 @@ enum Command {
 }
 
 /// What `knothole` alone says: the jobs there are, each with its line. As narrow as a terminal is.
-const FIRST: &str = "\
+pub const FIRST: &str = "\
 knothole moves data straight from one
 terminal to another, without a server.
 
@@ -103,14 +104,10 @@ Examples:
   knothole send photo.jpg
   knothole receive";
 
-/// What beats what, where settings can be kept, and how a run ends.
-static LONG_END: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "{EXAMPLES}
-
-Settings:
-  Every option can also be set by a variable, KNOTHOLE_QR for --qr, or in
-  ~/.config/knothole/config.toml:
+/// Where settings come from, for the help and for the manual: paragraphs, and a file as it is.
+pub(super) const SETTINGS: &str = "  \
+  Every option can also be set by a variable, such as KNOTHOLE_QR for --qr, or in the file \
+~/.config/knothole/config.toml:
 
     qr = \"never\"
     stun = [\"stun.example.org\", \"192.0.2.1:3478\"]
@@ -118,19 +115,42 @@ Settings:
     output = \"Downloads\"
     rename = true
 
-  What is typed beats a variable, a variable beats the file. --config names
-  another file, --config '' none.
+  What is typed beats a variable, a variable beats the file. --config names another file, \
+--config '' none.
+";
 
-Exit codes:
-{TABLE}"
-    )
-});
+static LONG_END: LazyLock<String> =
+    LazyLock::new(|| format!("{EXAMPLES}\n\nSettings:\n{SETTINGS}\nExit codes:\n{TABLE}"));
 
 /// Returns the definition that parser, help, completions and manual pages are made from.
 #[must_use]
 pub fn command() -> clap::Command {
     // Values of variables are never shown: some are secrets, and help is the same everywhere.
     Cli::command().mut_subcommands(|sub| sub.mut_args(|arg| arg.hide_env_values(true)))
+}
+
+/// The same, with lines that are there to be copied kept from being broken.
+fn command_for_screen() -> clap::Command {
+    let keep = |text: Option<&StyledStr>| text.map(|text| keep_lines(&text.to_string()));
+    let kept = |command: clap::Command| {
+        let short = keep(command.get_after_help()).unwrap_or_default();
+        let long = keep(command.get_after_long_help()).unwrap_or_else(|| short.clone());
+        command.after_help(short).after_long_help(long)
+    };
+    kept(command()).mut_subcommands(kept)
+}
+
+/// A space in a line that is not to be broken; clap breaks lines at plain spaces only.
+const KEPT_SPACE: char = '\u{a0}';
+
+fn keep_lines(text: &str) -> String {
+    let keep = |line: &str| line.starts_with("    ") || line.contains("knothole ");
+    let line = |line: &str| match line.get(..2) {
+        Some("  ") if keep(line) => line.replace(' ', &KEPT_SPACE.to_string()) + "\n",
+        _ => format!("{line}\n"),
+    };
+    let text: String = text.lines().map(line).collect();
+    text.trim_end().to_owned()
 }
 
 /// Runs the program: `args` is the whole command line, with the program's name first.
@@ -141,7 +161,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         hook(panic);
     }));
     let args = asked_for_help(args.into_iter().collect());
-    let bound = match defaults::bind(command(), args.clone()) {
+    let bound = match defaults::bind(command_for_screen(), args.clone()) {
         Ok(bound) => bound,
         Err(failure) => {
             let ui = Ui::new(unparsed_options(&args), Stop::new());
@@ -155,7 +175,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let exit = match parsed {
         Ok(cli) => dispatch(cli.command, &bound),
-        Err(error) => told(error, &bound),
+        Err(error) => match fails_alone(&bound) {
+            Some(error) => told(error, &bound, None),
+            None => told(error, &bound, bound.added.as_ref()),
+        },
     };
     exit.into()
 }
@@ -242,21 +265,27 @@ fn end(ui: &Ui, result: Result<Exit, Failure>) -> Exit {
     exit
 }
 
-/// Prints help, the version, or what is wrong with the command line.
-fn told(mut error: clap::Error, bound: &Bound) -> Exit {
-    let options = unparsed_options(&bound.args);
+/// Prints help, the version, or what is wrong with the command line, with what a config file
+/// `added` to it.
+fn told(mut error: clap::Error, bound: &Bound, added: Option<&Added>) -> Exit {
+    let options = Options {
+        stream: bound.args.get(1).is_some_and(|name| name == "pipe"),
+        ..unparsed_options(&bound.args)
+    };
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && bound.args.len() < 2 {
         // A script whose command got lost shall notice: this is help, but nothing was done.
+        told_in_json(options, Failure::usage("a command is missing"));
         return said(&first_screen(options.color), Exit::Usage);
     }
     suggest::command(&mut error, &bound.command);
     let text = error.render();
     let shown = |tty| {
-        if ui::color(options.color, tty, &ui::env) {
+        let text = if ui::color(options.color, tty, &ui::env) {
             text.ansi().to_string()
         } else {
             text.to_string()
-        }
+        };
+        text.replace(KEPT_SPACE, " ")
     };
     if !error.use_stderr() {
         let ui = Ui::new(Options::default(), Stop::new());
@@ -265,42 +294,37 @@ fn told(mut error: clap::Error, bound: &Bound) -> Exit {
     }
     let mut shown = shown(std::io::stderr().is_terminal());
     let mut tips = suggest::tips(&error);
-    if let Some(added) = bound.added.as_ref().filter(|_| !fails_alone(&error, bound)) {
-        shown += &format!("\nhint: {added}\n");
+    if let Some(added) = added {
+        shown += &format!("hint: {added}\n");
         tips = Some(added.to_string());
     }
-    if options.json {
-        let plain = text.to_string();
-        let message = plain
-            .split("\n\n")
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: ");
-        let words: Vec<&str> = message.split_whitespace().collect();
-        let failure = Failure {
-            hint: tips,
-            ..Failure::usage(words.join(" "))
-        };
-        let options = Options {
-            stream: bound.args.get(1).is_some_and(|name| name == "pipe"),
-            ..options
-        };
-        let ui = Ui::new(options, Stop::new());
-        let _ = ui.event(&failure.event());
-        if ui.is_silent() {
-            return Exit::Usage;
-        }
+    let plain = text.to_string();
+    let message = plain
+        .split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("error: ");
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let failure = Failure {
+        hint: tips,
+        ..Failure::usage(words.join(" "))
+    };
+    told_in_json(options, failure);
+    if options.json && options.stream {
+        return Exit::Usage; // its events are on stderr, with no room for other words
     }
     said(&shown, Exit::Usage)
 }
 
-/// Whether the command line is as wrong without what the config file added.
-fn fails_alone(error: &clap::Error, bound: &Bound) -> bool {
-    let alone = bound
-        .command
-        .clone()
-        .try_get_matches_from(bound.without_file());
-    alone.is_err_and(|alone| alone.to_string() == error.to_string())
+fn told_in_json(options: Options, failure: Failure) {
+    // A stdout that is gone changes nothing: the command line is wrong anyway.
+    let _ = Ui::new(options, Stop::new()).event(&failure.event());
+}
+
+/// What is wrong with the command line even without what the config file added.
+fn fails_alone(bound: &Bound) -> Option<clap::Error> {
+    let command = bound.command.clone();
+    command.try_get_matches_from(bound.without_file()).err()
 }
 
 fn said(text: &str, exit: Exit) -> Exit {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::ArgAction;
+use clap::{ArgAction, ValueHint};
 
 use super::common::{Common, Reach, Switch};
 use super::failure::Failure;
@@ -28,10 +28,12 @@ use crate::report::sanitize::Shown;
 Examples:
   knothole receive KH...
   knothole receive @invite.txt -y -o Downloads
-  knothole receive -o - KH... | tar x")]
+  knothole receive -o - KH... | tar x
+  knothole receive @offer.json")]
 pub struct Args {
-    /// The invite; @FILE or - to read it from there; asked for when left out
+    /// The invite, or an SDP offer; @FILE or - to read it from there; asked for when left out
     #[arg(env = "KNOTHOLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(value_hint = ValueHint::Other)]
     token: Option<TokenSource>,
 
     /// Print an invite here, for `send --to` on the other side
@@ -41,6 +43,7 @@ pub struct Args {
 
     /// Where to put it: a folder, a file name, or - for stdout
     #[arg(short, long, env = "KNOTHOLE_OUTPUT", value_name = "DIR|FILE|-")]
+    #[arg(value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
 
     /// Accept without asking

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::ValueHint;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -39,7 +40,7 @@ pub struct Args {
         value_name = "DURATION",
         default_value = "60s"
     )]
-    #[arg(value_parser = common::timeout)]
+    #[arg(value_parser = common::timeout, value_hint = ValueHint::Other)]
     pub timeout: Duration,
 
     #[command(flatten)]

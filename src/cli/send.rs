@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueHint;
+
 use super::common::{Common, Reach};
 use super::failure::Failure;
 use super::input::TokenSource;
@@ -22,14 +24,15 @@ use crate::io::transfer;
 Examples:
   knothole send photo.jpg notes.txt
   tar c folder | knothole send -
-  knothole send photo.jpg --to @invite.txt")]
+  knothole send photo.jpg --to @invite.txt
+  knothole send photo.jpg --sdp")]
 pub struct Args {
     /// Files to send; - for standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     paths: Vec<PathBuf>,
 
-    /// Join an invite that `receive --invite` printed; @FILE or - to read it from there
-    #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN")]
+    /// Join the invite that `receive --invite` printed, or answer an offer; @FILE or - reads it
+    #[arg(long, env = "KNOTHOLE_TO", value_name = "TOKEN", value_hint = ValueHint::Other)]
     to: Option<TokenSource>,
 
     #[command(flatten)]

@@ -51,15 +51,15 @@ pub(super) fn command(error: &mut clap::Error, definition: &clap::Command) {
             "to take the invite in that file: knothole receive {}",
             quoted(&word)
         )
+    } else if Path::new(&word).is_dir() {
+        let name = quoted(&word);
+        format!("this is a folder; to send it: tar c {name} | knothole send -")
     } else if exists(&word) {
-        format!(
-            "this is a file; to send it: knothole send {}",
-            quoted(&word)
-        )
+        let name = quoted(&word);
+        format!("this is a file; to send it: knothole send {name}")
     } else {
         return;
     };
-    error.remove(ContextKind::SuggestedSubcommand);
     error.insert(
         ContextKind::Suggested,
         ContextValue::StyledStrs(vec![StyledStr::from(tip)]),

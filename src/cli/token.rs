@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::ValueHint;
+
 use super::common::ScreenArgs;
 use super::failure::Failure;
 use super::input::{self, TokenSource};
@@ -32,6 +34,7 @@ Examples:
 pub struct Args {
     /// The token; @FILE or - to read it from there; asked for when left out
     #[arg(env = "KNOTHOLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(value_hint = ValueHint::Other)]
     token: Option<TokenSource>,
 
     /// Print the session description in this form, with its password, and nothing else

@@ -84,6 +84,11 @@ impl Window {
         }
     }
 
+    /// All that was drawn so far.
+    pub fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
     pub fn type_in(&mut self, keys: &str) -> JoinHandle<std::io::Result<()>> {
         // The program draws while it reads: whoever only writes fills both buffers and is stuck.
         let mut keyboard = self.keyboard();

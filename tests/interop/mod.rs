@@ -22,7 +22,7 @@ fn run_with_browser<F: FnOnce(&Lab) -> Result<()>>(case: F) {
 }
 
 fn needs_browser() -> Result<(), String> {
-    crate::have(&[("chromium", "chromium")])
+    crate::tools::missing(&[("chromium", "chromium")])
 }
 
 fn in_turn(work: impl FnOnce()) {

@@ -5,9 +5,8 @@
 //! [`selfcheck`] shows, without knothole, that the NATs are what they are called.
 //!
 //! All of it stays in namespaces that have no way out, and goes when the test ends. Needed are
-//! root (or `unshare -Urnm` with a tmpfs on /run) and the tools in [`TOOLS`]. Without them a test
-//! says on stderr what was not run and passes; with `KNOTHOLE_LAB=require` it fails. Each test
-//! that ran adds the line `lab: NAME ran` to the file named by `KNOTHOLE_LAB_LOG`.
+//! root (or `unshare -Urnm` with a tmpfs on /run) and the tools in [`TOOLS`]. What happens
+//! without them, and how the tests that ran are counted, is in [`tools`].
 //!
 //! The tests wait much and compute little, so run them all at once:
 //! `cargo test --test lab -- --test-threads 16`. `KNOTHOLE_BIN` names another binary to try.
@@ -23,11 +22,13 @@ mod daemon;
 mod interop;
 mod net;
 mod proc;
+mod sdp;
 mod selfcheck;
+#[path = "../shared/tools.rs"]
+mod tools;
 
-use std::any::type_name;
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -66,30 +67,20 @@ pub fn run<F: FnOnce(&Lab) -> Result<()>>(case: F) {
 
 /// Runs one test that needs more than the others; `more` says what of it is missing.
 pub fn run_with<F: FnOnce(&Lab) -> Result<()>>(more: impl FnOnce() -> Result<(), String>, case: F) {
-    let name = type_name::<F>().trim_end_matches("::{{closure}}");
-    let name = name.rsplit("::").next().unwrap_or(name);
-    if let Err(missing) = requirements().map_err(str::to_owned).and_then(|()| more()) {
-        assert!(
-            std::env::var_os("KNOTHOLE_LAB").is_none_or(|wish| wish != "require"),
-            "KNOTHOLE_LAB=require, but the lab cannot run here: {missing}"
-        );
-        // Written past the test harness, which keeps the output of passing tests to itself.
-        let line = format!("not run: {name}: lab needs {missing}\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
-        return;
-    }
+    let missing = requirements().map_err(str::to_owned).and_then(|()| more());
+    tools::run(tools::name_of::<F>(), missing, || in_lab(case));
+}
 
+fn in_lab(case: impl FnOnce(&Lab) -> Result<()>) {
     let lab = Lab {
         dir: TempDir::with_prefix("knothole-lab-").expect("make a temporary folder"),
         exhibits: Mutex::default(),
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| case(&lab)));
-    log_as_ran(name);
-    match outcome {
+    match catch_unwind(AssertUnwindSafe(|| case(&lab))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             lab.show();
-            panic!("{name}: {error:#}");
+            panic!("{error:#}");
         }
         Err(panic) => {
             lab.show();
@@ -135,7 +126,7 @@ impl Lab {
 /// A system tool by name, found in the sbin folders too.
 pub fn tool(name: &str) -> Command {
     let mut command = Command::new(name);
-    command.env("PATH", search_path()).env("LC_ALL", "C");
+    command.env("PATH", tools::search_path()).env("LC_ALL", "C");
     command
 }
 
@@ -189,7 +180,7 @@ pub fn eventually(
 fn requirements() -> Result<(), &'static str> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
     let found = FOUND.get_or_init(|| {
-        have(&TOOLS)?;
+        tools::missing(&TOOLS)?;
         net::sweep();
         net::trial().map_err(|error| {
             let error = format!("{error:#}");
@@ -198,33 +189,4 @@ fn requirements() -> Result<(), &'static str> {
         })
     });
     found.as_ref().copied().map_err(String::as_str)
-}
-
-/// Whether these programs are there, each with the Debian package it comes from.
-pub fn have(tools: &[(&str, &str)]) -> Result<(), String> {
-    let path = search_path();
-    let is_there = |tool: &str| { path.split(':') }.any(|dir| Path::new(dir).join(tool).is_file());
-    let missing: Vec<String> = { tools.iter() }
-        .filter(|(tool, _)| !is_there(tool))
-        .map(|(tool, package)| format!("{tool} (package {package})"))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(missing.join(", "))
-}
-
-fn search_path() -> String {
-    let own = std::env::var("PATH").unwrap_or_default();
-    format!("{own}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
-}
-
-fn log_as_ran(name: &str) {
-    let Some(path) = std::env::var_os("KNOTHOLE_LAB_LOG") else {
-        return;
-    };
-    // One write to a file opened for appending, so that tests at the same time do not mix.
-    let log = File::options().create(true).append(true).open(&path);
-    log.and_then(|mut log| log.write_all(format!("lab: {name} ran\n").as_bytes()))
-        .unwrap_or_else(|error| panic!("KNOTHOLE_LAB_LOG={}: {error}", path.display()));
 }

@@ -516,7 +516,7 @@ mod tests {
             ),
             ("1 0 udp 1 192.0.2.1 9 typ host", "has a component"),
             ("1 1 udp 0 192.0.2.1 9 typ host", "has a priority"),
-            ("1 1 udp 4294967296 192.0.2.1 9 typ host", "has a priority"),
+            ("1 1 udp 2147483648 192.0.2.1 9 typ host", "has a priority"),
             ("1 1 udp 1 192.0.2.1 0 typ host", "has port 0"),
             (
                 "1 1 udp 1 192.0.2.1 65536 typ host",

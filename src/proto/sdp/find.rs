@@ -511,6 +511,16 @@ mod tests {
     }
 
     #[test]
+    fn both_alphabets_of_base64_are_read() {
+        let text = corpus("safari-offer.sdp").replace("s=-", "s=~~~~~~??????");
+        let encoded = base64(&text);
+        assert!(encoded.contains('+') && encoded.contains('/'));
+        for form in [encoded.replace('+', "-").replace('/', "_"), encoded.clone()] {
+            assert_eq!(read(&form), read(&text));
+        }
+    }
+
+    #[test]
     fn a_terminal_that_broke_lines_costs_at_most_candidates() {
         for (name, text) in CORPUS {
             let session = read(text).unwrap();

@@ -1,6 +1,9 @@
 //! What the fuzzer runs; kept here so that it breaks with the interface and not unnoticed.
 
-use super::{MAX_CANDIDATES, SdpError, Session, read, read_candidate, read_candidates, resembles};
+use super::{
+    Extent, MAX_CANDIDATES, SdpError, Session, extent, read, read_candidate, read_candidates,
+    resembles,
+};
 
 /// Feeds arbitrary bytes to every reader of this module.
 ///
@@ -17,7 +20,10 @@ pub fn fuzz(data: &[u8]) {
         Err(error) => said(Some(error)),
     }
     match read(&text) {
-        Err(error) => said(Some(error)),
+        Err(error) => {
+            said(Some(error));
+            assert_ne!(extent(&text), Extent::Open, "it cannot be used");
+        }
         Ok(session) => {
             assert!(resembles(&text) && session.candidates.len() <= MAX_CANDIDATES);
             let kind = session.probable_kind();

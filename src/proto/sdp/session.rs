@@ -637,6 +637,13 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn ice_options_are_separated_by_commas_too() {
+        let offer = read(corpus("node-datachannel-offer.json")).unwrap();
+        assert!(offer.text.contains("a=ice-options:ice2,trickle\r\n"));
+        assert!(offer.trickle && offer.complete);
+    }
+
+    #[test]
     fn of_several_fingerprints_that_by_sha_256_is_taken() {
         let offer = read(corpus("aiortc-offer.json")).unwrap();
         assert!(offer.text.contains("a=fingerprint:sha-512 "));
@@ -653,6 +660,11 @@ pub(super) mod tests {
         // Not bundled, the candidates of another section are for another transport.
         let alone = offer.text.replace("a=group:BUNDLE 0 1\r\n", "");
         assert_eq!(read(&alone).unwrap().candidates, []);
+        // Nor with other credentials: then each section still has a transport of its own.
+        let both = corpus("chromium-offer-av.sdp");
+        assert_eq!(read(both).unwrap().candidates.len(), 4);
+        let apart = both.replacen("a=ice-ufrag:yODX", "a=ice-ufrag:other", 1);
+        assert_eq!(read(&apart).unwrap().candidates.len(), 2);
     }
 
     #[test]
