@@ -269,7 +269,10 @@ fn end(ui: &Ui, result: Result<Exit, Failure>) -> Exit {
 /// Prints help, the version, or what is wrong with the command line, with what a config file
 /// `added` to it.
 fn told(mut error: clap::Error, bound: &Bound, added: Option<&Added>) -> Exit {
-    let options = unparsed_options(&bound.args);
+    let options = Options {
+        stream: bound.args.get(1).is_some_and(|name| name == "pipe"),
+        ..unparsed_options(&bound.args)
+    };
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && bound.args.len() < 2 {
         // A script whose command got lost shall notice: this is help, but nothing was done.
         told_in_json(options, Failure::usage("a command is missing"));
