@@ -25,6 +25,7 @@ use crate::proto::sdp;
 use crate::proto::token::{self, Candidate, Invite, Reply, Token, TokenError};
 use crate::report::human;
 use crate::report::model::{self, Event, State, TokenKind};
+use crate::report::sanitize::Shown;
 
 /// A joiner that is not connected by then shows its reply code.
 const REPLY_AFTER: Duration = Duration::from_secs(3);
@@ -194,7 +195,7 @@ async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     let mut failed = None;
     let said = |waiting: Waiting| match waiting {
         Waiting::Notice(Notice::ServerFailed { server, why }) => {
-            ui.verbose(1, &format!("STUN server {server}: {why}"));
+            ui.verbose(1, &format!("STUN server {server}: {}", Shown(&why)));
         }
         Waiting::Notice(Notice::MappingMoved { from, to }) => {
             ui.warn(&format!(
@@ -489,7 +490,8 @@ fn tell_servers(ctx: &Ctx, endpoint: &mut Endpoint) {
     let alone = endpoint.mappings().iter().all(Vec::is_empty);
     while let Some(notice) = endpoint.try_notice() {
         if let Notice::ServerFailed { server, why } = notice {
-            let text = format!("server {server}: {why}");
+            // It may quote the server.
+            let text = format!("server {server}: {}", Shown(&why));
             // One that answers is enough; when none does, each failure explains a missing path.
             if alone {
                 ctx.ui.warn(&text);

@@ -338,10 +338,9 @@ fn said(text: &str, exit: Exit) -> Exit {
 
 fn first_screen(choice: When) -> String {
     let palette = Palette::new(ui::color(choice, std::io::stderr().is_terminal(), &ui::env));
-    let line = |line: &str| match line.strip_prefix("  ") {
-        Some(example) => format!("  {}\n", palette.hint(example)),
-        None if line.ends_with(':') => format!("{}\n", palette.strong(line)),
-        None => format!("{line}\n"),
+    let line = |line: &str| match line {
+        heading if heading.ends_with(':') => format!("{}\n", palette.strong(heading)),
+        other => format!("{other}\n"),
     };
     FIRST.lines().map(line).collect()
 }

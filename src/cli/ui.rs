@@ -20,6 +20,7 @@ use super::failure::Failure;
 use super::progress::{self, Progress};
 use super::signals::{Cause, Stop};
 use crate::report::model::{self, Event, State};
+use crate::report::sanitize::Shown;
 
 /// When to do something that depends on a terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -247,7 +248,8 @@ impl Ui {
         let palette = self.err();
         let mut text = format!("{} {}\n", palette.error("error:"), failure.message);
         for cause in failure.causes() {
-            text += &format!("  {} {cause}\n", palette.dim("cause:"));
+            // It may quote a peer, a server or a file.
+            text += &format!("  {} {:.400}\n", palette.dim("cause:"), Shown(&cause));
         }
         if let Some(hint) = &failure.hint {
             text += &format!("{} {hint}\n", palette.hint("hint:"));

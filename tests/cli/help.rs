@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use clap::{Arg, ArgAction, Command};
 
 use crate::env::Env;
+use crate::terminal::Window;
 
 fn command() -> Command {
     let mut command = knothole::cli::command();
@@ -63,16 +64,38 @@ fn the_top_help_lists_the_exit_codes_and_the_version_is_one_line() {
 }
 
 #[test]
-fn help_fits_the_width_it_is_given() {
-    for sub in command().get_subcommands() {
-        let ran = Env::new().run(&[sub.get_name(), "--help"]);
-        for line in ran.stdout.lines() {
-            // Examples are commands to copy: they are not broken.
-            assert!(
-                line.chars().count() <= 80 || line.starts_with("  knothole"),
-                "{line}"
-            );
+fn help_fits_the_width_it_is_given_and_breaks_no_word() {
+    let all = command();
+    let names = all.get_subcommands().map(Command::get_name);
+    for name in names.map(Some).chain([None]) {
+        for flag in ["-h", "--help"] {
+            let args: Vec<&str> = name.into_iter().chain([flag]).collect();
+            let mut said: Option<Vec<String>> = None;
+            for columns in [40, 80, 200] {
+                let env = Env::new().var("COLUMNS", &columns.to_string());
+                let text = env.run(&args).stdout;
+                for line in text.lines() {
+                    // What is there to be copied is not broken, and no line is too long to read.
+                    let kept = line.contains("knothole ") || line.starts_with("    stun = [");
+                    let fits = line.trim_end().chars().count() <= columns.min(100);
+                    assert!(fits || kept, "{args:?} at {columns}: {line}");
+                    assert!(!line.contains('\u{a0}'), "{args:?} at {columns}: {line}");
+                }
+                let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+                let same = said.get_or_insert_with(|| words.clone());
+                assert_eq!(*same, words, "{args:?} at {columns}");
+            }
         }
+    }
+}
+
+#[test]
+fn help_asks_the_terminal_for_its_width() {
+    for columns in [40, 200] {
+        let window = Window::sized(&Env::new(), &["send", "--help"], columns);
+        let by_variable = Env::new().var("COLUMNS", &columns.to_string());
+        let expected = by_variable.run(&["send", "--help"]).stdout;
+        assert_eq!(window.end(), (0, expected), "{columns}");
     }
 }
 

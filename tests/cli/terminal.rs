@@ -41,19 +41,7 @@ impl Window {
     }
 
     fn open_with(env: &Env, args: &[&str], columns: u16, whole: bool) -> Self {
-        let screen =
-            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&screen).unwrap();
-        unlockpt(&screen).unwrap();
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let terminal = ioctl_tiocgptpeer(&screen, flags).unwrap();
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&terminal, size).unwrap();
+        let (screen, terminal) = pty(columns);
         let before = tcgetattr(&terminal).unwrap();
         let end = || Stdio::from(terminal.try_clone().unwrap());
         // `setsid -c` makes it the terminal of a new session, as a terminal program would.
@@ -152,6 +140,41 @@ impl Window {
     }
 }
 
+fn pty(columns: u16) -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let screen = openpt(flags).unwrap();
+    grantpt(&screen).unwrap();
+    unlockpt(&screen).unwrap();
+    let terminal = ioctl_tiocgptpeer(&screen, flags).unwrap();
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&terminal, size).unwrap();
+    (screen, terminal)
+}
+
+/// All that a run draws on a terminal that has its stdout, too.
+pub fn drawn(env: &Env, args: &[&str]) -> String {
+    let (screen, terminal) = pty(80);
+    let [input, output, error] = [0; 3].map(|_| Stdio::from(terminal.try_clone().unwrap()));
+    drop(terminal);
+    let mut command = env.command(KNOTHOLE);
+    command.args(args).stdin(input).stdout(output).stderr(error);
+    let mut child = command.spawn().unwrap();
+    // The terminal goes with the program, and the command keeps it open.
+    drop(command);
+    let (mut drawn, mut screen) = (Vec::new(), File::from(screen));
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = screen.read(&mut buffer) {
+        drawn.extend_from_slice(&buffer[..n]);
+    }
+    child.wait().unwrap();
+    String::from_utf8(drawn).unwrap().replace("\r\n", "\n")
+}
+
 #[test]
 fn a_prompt_takes_a_paste_longer_than_a_terminal_line() {
     let env = Env::new();
@@ -203,4 +226,53 @@ fn ctrl_c_at_a_prompt_gives_the_terminal_back() {
     window.type_in("KH\x03");
     window.wait_for("stopped by Ctrl-C");
     assert_eq!(window.end(), (130, String::new()));
+}
+
+#[test]
+fn a_terminal_gets_colours_unless_someone_minds() {
+    for args in [
+        &["--help"][..],
+        &["send", "-h"],
+        &["sned"],
+        &["token", "hello"],
+        &[],
+    ] {
+        let coloured = |env: &Env, more: &[&str]| {
+            let drawn = drawn(env, &[args, more].concat());
+            assert!(
+                drawn.contains("knothole") || drawn.contains("error"),
+                "{drawn}"
+            );
+            drawn.contains("\x1b[")
+        };
+        let plain = Env::new;
+        assert!(coloured(&plain(), &[]), "{args:?}");
+        assert!(!coloured(&plain().var("NO_COLOR", "1"), &[]), "{args:?}");
+        assert!(coloured(&plain().var("NO_COLOR", ""), &[]), "{args:?}");
+        assert!(!coloured(&plain().var("TERM", "dumb"), &[]), "{args:?}");
+        assert!(!coloured(&plain().var("CLICOLOR", "0"), &[]), "{args:?}");
+        let forced = || plain().var("TERM", "dumb").var("CLICOLOR_FORCE", "1");
+        assert!(coloured(&forced(), &[]), "{args:?}");
+        assert!(!coloured(&forced().var("NO_COLOR", "1"), &[]), "{args:?}");
+        let never = plain().var("CLICOLOR_FORCE", "1");
+        assert!(
+            !coloured(&never.var("KNOTHOLE_COLOR", "never"), &[]),
+            "{args:?}"
+        );
+        if args == ["send", "-h"] || args == ["token", "hello"] {
+            assert!(!coloured(&forced(), &["--color", "never"]), "{args:?}");
+            let always = plain().var("NO_COLOR", "1");
+            assert!(coloured(&always, &["--color=always"]), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dumb_terminal_gets_lines_only() {
+    let env = Env::new().file("f", "x").var("TERM", "dumb");
+    let args = ["send", "f", "--expires", "1s", "--bind", "127.0.0.1"];
+    let drawn = drawn(&env, &args);
+    assert!(drawn.contains("waiting for the other side"), "{drawn}");
+    let obeyed = drawn.chars().find(|c| c.is_control() && *c != '\n');
+    assert_eq!(obeyed, None, "{drawn:?}");
 }

@@ -2,19 +2,23 @@
 //! gets nothing of the user's, and the user is told in plain characters.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::fs::File;
+use std::io::Read;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use knothole::io::peer::{Issuer, Joiner, Link, Message, Network};
 use knothole::proto::token;
 use knothole::report::model::Event;
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::env::{Env, Ran};
-use crate::process::{Process, event, names, start};
+use crate::env::{Env, KNOTHOLE, Ran};
+use crate::process::{LOOPBACK, Process, event, names, start};
 
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
@@ -278,6 +282,110 @@ fn texts_of_the_peer_are_escaped_wherever_they_are_shown() {
     });
     assert_eq!(ran.code, 3, "{ran:#?}");
     unobeyed(&ran);
+}
+
+/// Runs `receive` on a terminal against a sender that does `evil`, and returns all that it drew.
+fn drawn_by_receive(env: &Env, evil: impl AsyncFnOnce(&Talk)) -> String {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let screen = openpt(flags).unwrap();
+    grantpt(&screen).unwrap();
+    unlockpt(&screen).unwrap();
+    let terminal = ioctl_tiocgptpeer(&screen, flags).unwrap();
+    // Ours are gone then: the reading ends when the program has let go of the terminal, too.
+    let [input, output, error] = [0; 3].map(|_| Stdio::from(terminal.try_clone().unwrap()));
+    drop(terminal);
+    on_runtime(async {
+        let issuer = Issuer::open(&network(), Duration::from_mins(5))
+            .await
+            .unwrap();
+        let mut child = env
+            .command("setsid")
+            .args(["-c", KNOTHOLE, "receive", "-v", &issuer.invite().0.encode()])
+            .args(LOOPBACK)
+            .stdin(input)
+            .stdout(output)
+            .stderr(error)
+            .spawn()
+            .unwrap();
+        let mut screen = File::from(screen);
+        let drawn = std::thread::spawn(move || {
+            let (mut drawn, mut buffer) = (Vec::new(), [0; 4096]);
+            while let Ok(n @ 1..) = screen.read(&mut buffer) {
+                drawn.extend_from_slice(&buffer[..n]);
+            }
+            String::from_utf8(drawn).unwrap()
+        });
+        let (_replies, mut replies) = mpsc::channel(1);
+        let link = timeout(BOUND, issuer.wait(&mut replies, |_| {}))
+            .await
+            .expect("in time")
+            .unwrap();
+        let talk = Talk::on(link);
+        evil(&talk).await;
+        talk.link.close().await;
+        assert_ne!(child.wait().unwrap().code(), Some(0));
+        drawn.join().unwrap()
+    })
+}
+
+#[test]
+fn a_terminal_obeys_neither_a_name_nor_a_text_of_the_peer() {
+    const EVIL: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}\u{9b}2Jfdp.exe";
+    let by_name = drawn_by_receive(&Env::new(), async |talk| {
+        offer(talk, EVIL, Some(3)).await;
+        assert_eq!(talk.hear_of("decline").await["reason"], "name");
+    });
+    let by_text = drawn_by_receive(&Env::new(), async |talk| {
+        talk.say(json!({"t": "hello", "knothole": EVIL, "proto": [1, 1], "role": "send"}))
+            .await;
+        talk.say(json!({"t": "cancel", "reason": "error", "text": EVIL}))
+            .await;
+        while !talk.hear().await.is_null() {}
+    });
+    for drawn in [by_name, by_text] {
+        // The program clears its own lines, so not every sequence is the peer's.
+        for bad in ["\u{1b}]", "\u{7}", "\u{1b}[2J", "\u{202e}", "\u{9b}"] {
+            assert!(!drawn.contains(bad), "{bad:?}: {drawn:?}");
+        }
+        assert!(drawn.contains("\\u{1b}]0;owned"), "{drawn:?}");
+    }
+}
+
+#[test]
+fn a_terminal_does_not_obey_what_a_turn_server_says() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let turn = format!("turn:{}", server.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((n, from)) = server.recv_from(&mut buffer) {
+            let _ = server.send_to(&refusal(&buffer[..n], b"no\x1b[2J\xc2\x9b2J"), from);
+        }
+    });
+    let env = Env::new().file("f", "x");
+    let turn = ["--turn", &turn, "--turn-user", "u", "--turn-pass", "p"];
+    let args = [&["send", "f", "--expires", "1s"], turn.as_slice()].concat();
+    let ran = start(&env, &args).ended();
+    assert_eq!(ran.code, 3, "{ran:#?}");
+    assert!(ran.stderr.contains("no\\u{1b}[2J"), "{ran:#?}");
+    unobeyed(&ran);
+}
+
+/// An answer to a TURN request that refuses it for this reason (RFC 8489, sections 14.8 to 14.10).
+fn refusal(request: &[u8], reason: &[u8]) -> Vec<u8> {
+    // The first request is refused in any case, for want of a realm and a nonce.
+    let first = !request.windows(4).any(|bytes| bytes == [0, 0x15, 0, 4]);
+    let error = [&[0, 0, 4, if first { 1 } else { 86 }], reason].concat();
+    let attributes = [(9, &*error), (0x14, b"here"), (0x15, b"once")];
+    let mut body = vec![];
+    for (kind, value) in attributes {
+        body.extend([0, kind]);
+        body.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+        body.extend(value);
+        body.resize(body.len().next_multiple_of(4), 0);
+    }
+    let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+    let head = [request[0] | 1, request[1] | 0x10];
+    [&head, &length, &request[4..20], &body].concat()
 }
 
 #[test]
