@@ -15,6 +15,10 @@ use rtc_stun::message::MAGIC_COOKIE;
 use super::text::{Packer, Unpacker};
 use super::{Fingerprint, Secret};
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// Marks user name fragments that carry an answer.
 const TAG: &str = "KH";
 /// Base64 characters of 32 bytes, not padded.
