@@ -147,6 +147,10 @@ impl Process {
         self.child.try_wait().expect("a child").is_none()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the end and tells everything it said.
     #[track_caller]
     pub fn ended(self) -> Ran {

@@ -10,8 +10,10 @@ mod checks;
 #[path = "../cli/env.rs"]
 #[allow(dead_code, reason = "shared with tests/cli")]
 mod env;
+mod floods;
 mod names;
 mod peers;
 #[path = "../cli/process.rs"]
 #[allow(dead_code, reason = "shared with tests/cli")]
 mod process;
+mod silence;

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 use crate::env::{Env, Ran};
 use crate::process::{Process, names, start};
 
-const BOUND: Duration = Duration::from_secs(20);
+pub const BOUND: Duration = Duration::from_secs(20);
 
-fn network() -> Network {
+pub fn network() -> Network {
     Network {
         stun: vec![],
         turn: None,
@@ -28,7 +28,7 @@ fn network() -> Network {
     }
 }
 
-fn on_runtime<T>(work: impl Future<Output = T>) -> T {
+pub fn on_runtime<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -41,39 +41,59 @@ fn on_runtime<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// A peer of ours.
-struct Talk {
-    link: Link,
+pub struct Talk {
+    pub link: Link,
     /// Hangs up when it has said everything; otherwise it waits for the program to end.
     hangs_up: Cell<bool>,
+    /// Of the program.
+    id: Cell<u32>,
 }
 
 impl Talk {
-    fn on(link: Link) -> Self {
+    pub fn on(link: Link) -> Self {
         Self {
             link,
             hangs_up: Cell::new(false),
+            id: Cell::new(0),
         }
     }
 
-    async fn say(&self, message: Value) {
+    /// The process that this peer talks to.
+    pub fn watch(&self, id: u32) {
+        self.id.set(id);
+    }
+
+    /// The most memory that the program has held so far, in KiB.
+    pub fn peak(&self) -> u64 {
+        self.peak_while_it_runs().expect("it runs")
+    }
+
+    /// The same; `None` when it has ended.
+    pub fn peak_while_it_runs(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id.get())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    pub async fn say(&self, message: Value) {
         self.say_text(&message.to_string()).await;
     }
 
-    async fn say_text(&self, text: &str) {
+    pub async fn say_text(&self, text: &str) {
         // The program may be gone already, which is what some of these lead to.
         let _ = timeout(BOUND, self.link.send_control(text))
             .await
             .expect("in time");
     }
 
-    async fn data(&self, bytes: &[u8]) {
+    pub async fn data(&self, bytes: &[u8]) {
         let _ = timeout(BOUND, self.link.send_data(BytesMut::from(bytes)))
             .await
             .expect("in time");
     }
 
     /// The next control message; `null` when there is none any more.
-    async fn hear(&self) -> Value {
+    pub async fn hear(&self) -> Value {
         loop {
             match timeout(BOUND, self.link.recv()).await.expect("in time") {
                 Ok(Message::Control(text)) => return serde_json::from_slice(&text).unwrap(),
@@ -83,7 +103,7 @@ impl Talk {
         }
     }
 
-    async fn hear_of(&self, kind: &str) -> Value {
+    pub async fn hear_of(&self, kind: &str) -> Value {
         loop {
             let message = self.hear().await;
             assert!(!message.is_null(), "closed before {kind}");
@@ -94,18 +114,18 @@ impl Talk {
     }
 
     /// Waits for the program's last word, and closes as the protocol says.
-    async fn last(&self, kind: &str) -> Value {
+    pub async fn last(&self, kind: &str) -> Value {
         self.hangs_up.set(true);
         self.hear_of(kind).await
     }
 }
 
-fn hello(role: &str) -> Value {
+pub fn hello(role: &str) -> Value {
     json!({"t": "hello", "knothole": "6.6.6", "proto": [1, 1], "role": role})
 }
 
 /// Runs `receive ARGS` against a sender that does `evil` after its hello.
-fn against_receive(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
+pub fn against_receive(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
     on_runtime(async {
         let issuer = Issuer::open(&network(), Duration::from_mins(5))
             .await
@@ -122,7 +142,7 @@ fn against_receive(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> R
 }
 
 /// Runs `send ARGS` against a receiver that does `evil` instead of a hello.
-fn against_send(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
+pub fn against_send(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
     on_runtime(async {
         let sender = start(env, &[&["send"], args].concat());
         let invite = token::parse_invite(&sender.invite()).unwrap();
@@ -135,6 +155,7 @@ fn against_send(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran 
 }
 
 async fn finish(talk: Talk, process: Process, evil: impl AsyncFnOnce(&Talk)) -> Ran {
+    talk.watch(process.id());
     evil(&talk).await;
     let mut talk = Some(talk);
     if let Some(talk) = talk.take_if(|talk| talk.hangs_up.get()) {
@@ -150,7 +171,7 @@ async fn finish(talk: Talk, process: Process, evil: impl AsyncFnOnce(&Talk)) -> 
 
 /// One error, this exit code, and no character that a terminal would obey.
 #[track_caller]
-fn fails(ran: &Ran, code: i32, words: &str) {
+pub fn fails(ran: &Ran, code: i32, words: &str) {
     let last = ran
         .stderr
         .lines()
@@ -163,7 +184,7 @@ fn fails(ran: &Ran, code: i32, words: &str) {
 }
 
 #[track_caller]
-fn unobeyed(ran: &Ran) {
+pub fn unobeyed(ran: &Ran) {
     for text in [&ran.stdout, &ran.stderr] {
         let bad = text.chars().find(|c| {
             (c.is_control() && *c != '\n') || matches!(c, '\u{202e}' | '\u{200b}' | '\u{2066}')
@@ -173,13 +194,13 @@ fn unobeyed(ran: &Ran) {
     assert!(!ran.stderr.contains("panicked"), "{ran:#?}");
 }
 
-async fn offer(talk: &Talk, name: &str, size: Option<u64>) {
+pub async fn offer(talk: &Talk, name: &str, size: Option<u64>) {
     talk.say(hello("send")).await;
     talk.say(json!({"t": "manifest", "files": [{"name": name, "size": size}], "total": size}))
         .await;
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_string()
 }
 

@@ -29,6 +29,8 @@ pub enum Message {
 pub enum LinkError {
     /// Nothing was heard from the peer for this long.
     Lost(Duration),
+    /// The peer is there, and has not said for this long what it has to say next.
+    Mute(Duration),
     /// The peer closed, or the crate gave up.
     Closed,
     /// The invite's time is over.
@@ -50,6 +52,11 @@ impl fmt::Display for LinkError {
             Self::Lost(silence) => {
                 write!(f, "nothing heard from the peer for {} s", silence.as_secs())
             }
+            Self::Mute(wait) => write!(
+                f,
+                "the peer is connected and does not go on: not a word for {} s",
+                wait.as_secs()
+            ),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::Expired => f.write_str("nobody joined before the invite expired"),
             Self::NoPath { after, tried } => {
@@ -203,6 +210,12 @@ impl Link {
             }
             tokio::time::sleep(self.patience.saturating_sub(silence)).await;
         }
+    }
+
+    /// The user's: how long silence may last.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// For how long nothing was heard. The peer speaks every two seconds, if only to be heard.

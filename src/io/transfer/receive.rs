@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{Cancelled, Ended, Report, Silence, TICK, last_word};
+use super::{Cancelled, Ended, Report, Silence, TICK, last_word, mute};
 use crate::io::files::{FileError, Incoming, Planned};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
@@ -120,6 +120,7 @@ impl Driver {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::default();
         let mut waiting_since = None;
+        let mut mute_since = None;
         let mut cancelled = std::pin::pin!(cancelled);
         let mut was_cancelled = false;
         let mut closed = false;
@@ -185,6 +186,11 @@ impl Driver {
                 }
                 // The link gets one turn to bring more before a small batch leaves.
                 () = tokio::task::yield_now(), if !pause && !self.batch.is_empty() => pause = true,
+                error = mute(&self.link, self.machine.awaited(), &mut mute_since), if !closed => {
+                    closed = true;
+                    self.lost = Some(error);
+                    self.machine.handle_closed();
+                }
                 error = self.link.lost(), if !closed => {
                     closed = true;
                     self.lost = Some(error);

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{CHUNK, Cancelled, Ended, Report, Silence, TICK, last_word};
+use super::{CHUNK, Cancelled, Ended, Report, Silence, TICK, last_word, mute};
 use crate::io::files::{FileError, FileErrorKind, Source};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
@@ -90,6 +90,7 @@ impl Driver {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::default();
         let mut waiting_since = None;
+        let mut mute_since = None;
         let mut cancelled = std::pin::pin!(cancelled);
         let mut was_cancelled = false;
         loop {
@@ -127,6 +128,11 @@ impl Driver {
                     let there = self.machine.sent_bytes().saturating_sub(self.link.outstanding().await as u64);
                     report(Report::Bytes(there));
                     silence.watch(&self.link, report);
+                }
+                error = mute(&self.link, self.machine.awaited(), &mut mute_since) => {
+                    self.lost = Some(error);
+                    self.machine.handle_closed();
+                    return;
                 }
                 error = self.link.lost() => {
                     self.lost = Some(error);

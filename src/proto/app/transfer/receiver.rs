@@ -168,6 +168,23 @@ impl Receiver {
         self.received_bytes
     }
 
+    /// While the peer's program has the next word (not its person, not this side): a number that
+    /// grows with each thing it brings. A stream may rest for as long as it likes.
+    pub fn awaited(&self) -> Option<u64> {
+        let stream = |current: &Current| self.files[current.file].size.is_none();
+        let due = match self.state {
+            State::Opening => self.opening.peer().is_none(),
+            State::Manifest => true,
+            State::Deciding => false,
+            State::Receiving => {
+                self.pending.iter().all(|pending| pending.committed)
+                    && !self.current.as_ref().is_some_and(stream)
+            }
+        };
+        let brought = (self.parts.len() + self.next + self.acked) as u64 + self.received_bytes;
+        (due && !self.ending.reached()).then_some(brought)
+    }
+
     /// Returns how the transfer ended, once it has.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.ending.outcome.as_ref()
