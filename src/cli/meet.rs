@@ -433,7 +433,7 @@ pub fn failure(error: LinkError, what: &str) -> Failure {
         LinkError::Lost(_) | LinkError::Mute(_) => Failure::incomplete(message)
             .kind("lost")
             .hint("the network or the other side went away; send again when both are there"),
-        LinkError::Closed => Failure::incomplete(message).kind("closed"),
+        LinkError::Closed | LinkError::Crowded => Failure::incomplete(message).kind("closed"),
         LinkError::Expired => Failure::incomplete(message)
             .kind("expired")
             .hint("make a new invite; --expires makes it last longer"),

@@ -16,4 +16,5 @@ mod peers;
 #[path = "../cli/process.rs"]
 #[allow(dead_code, reason = "shared with tests/cli")]
 mod process;
+mod raw;
 mod silence;

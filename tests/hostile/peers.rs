@@ -70,9 +70,7 @@ impl Talk {
 
     /// The same; `None` when it has ended.
     pub fn peak_while_it_runs(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id.get())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-        line.split_whitespace().nth(1)?.parse().ok()
+        peak(self.id.get())
     }
 
     pub async fn say(&self, message: Value) {
@@ -118,6 +116,13 @@ impl Talk {
         self.hangs_up.set(true);
         self.hear_of(kind).await
     }
+}
+
+/// The most memory that a process has held so far, in KiB; `None` when it has ended.
+pub fn peak(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 pub fn hello(role: &str) -> Value {

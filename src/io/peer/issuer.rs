@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Credentials, Identity};
@@ -20,8 +21,10 @@ const OPENING: Duration = Duration::from_millis(300);
 const MAX_REPLY_ADDRS: usize = 16;
 /// Transaction ids of checks that were acted on: the same check again is a replay.
 const MAX_USED_CHECKS: usize = 256;
-/// Largest message this side takes, in bytes.
-pub(super) const MAX_MESSAGE: u32 = 65_536;
+/// Largest message that the crate lets pass, in bytes, either way. More than the protocol allows,
+/// because the crate loses a longer one without a word: what breaks the protocol has to arrive to
+/// be refused. (It takes what the *other* side can take as a limit for what comes in, too.)
+pub(super) const MAX_MESSAGE: u32 = SctpMaxMessageSize::MAX_MESSAGE_SIZE;
 
 /// What happens while an invite waits.
 #[derive(Debug)]

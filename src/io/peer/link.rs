@@ -31,6 +31,8 @@ pub enum LinkError {
     Lost(Duration),
     /// The peer is there, and has not said for this long what it has to say next.
     Mute(Duration),
+    /// The peer opened a second channel.
+    Crowded,
     /// The peer closed, or the crate gave up.
     Closed,
     /// The invite's time is over.
@@ -57,6 +59,7 @@ impl fmt::Display for LinkError {
                 "the peer is connected and does not go on: not a word for {} s",
                 wait.as_secs()
             ),
+            Self::Crowded => f.write_str("the peer opened a channel that nobody asked for"),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::Expired => f.write_str("nobody joined before the invite expired"),
             Self::NoPath { after, tried } => {
@@ -159,7 +162,12 @@ impl Link {
     /// [`LinkError::Closed`] when no more can come. Waits out silence: see [`Link::lost`].
     pub async fn recv(&self) -> Result<Message, LinkError> {
         loop {
-            match self.channel.poll().await {
+            let event = tokio::select! {
+                biased;
+                () = self.connection.crowded() => return Err(LinkError::Crowded),
+                event = self.channel.poll() => event,
+            };
+            match event {
                 Some(DataChannelEvent::OnMessage(message)) if message.is_string => {
                     return Ok(Message::Control(message.data));
                 }

@@ -107,6 +107,11 @@ impl Driver {
             let closing = self.machine.closing();
             tokio::select! {
                 biased;
+                // First: the peer may keep the rest busy.
+                () = &mut cancelled, if !was_cancelled => {
+                    was_cancelled = true;
+                    self.machine.cancel(CancelReason::User, "");
+                }
                 message = self.link.recv() => match message {
                     Ok(Message::Control(text)) => self.machine.handle_control(&text),
                     Ok(Message::Data(data)) => self.machine.handle_data(data.len()),
@@ -120,10 +125,6 @@ impl Driver {
                         }
                     }
                 },
-                () = &mut cancelled, if !was_cancelled => {
-                    was_cancelled = true;
-                    self.machine.cancel(CancelReason::User, "");
-                }
                 _ = tick.tick() => {
                     let there = self.machine.sent_bytes().saturating_sub(self.link.outstanding().await as u64);
                     report(Report::Bytes(there));
