@@ -352,7 +352,11 @@ impl AsyncUdpSocket for Socket {
             for datagram in again {
                 self.send_now(cx, meta.addr, &datagram, self.route_back(meta.addr));
             }
-            if !self.swallow(meta, contents) && !self.take_frames(cx, meta, contents) {
+            // Junk goes before it costs the crate a copy and a look: a flood of it is slower then.
+            if !self.swallow(meta, contents)
+                && !self.watch.is_junk(meta.addr, datagram)
+                && !self.take_frames(cx, meta, contents)
+            {
                 return Poll::Ready(Ok(1));
             }
         }

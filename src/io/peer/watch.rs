@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::clock::Clock;
 use crate::proto::link::flight::Flights;
 use crate::proto::link::size::{Action, Admit, Sizer};
+use crate::proto::stun::BINDING_REQUEST;
 use crate::proto::stun::reflexive::mapped_address;
 
 /// Open checks remembered; ICE sends one per pair and interval.
@@ -24,6 +25,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 const PING_AGAIN: Duration = Duration::from_millis(250);
 /// Addresses of the peer remembered (several interfaces, IPv4 and IPv6).
 const MAX_PEERS: usize = 16;
+/// Checks from unknown addresses that are looked at in [`STRANGE_WINDOW`] while there is a path:
+/// each costs an HMAC, and a peer that has moved repeats its own.
+const MAX_STRANGE: u32 = 20;
+const STRANGE_WINDOW: Duration = Duration::from_millis(100);
 
 /// Shared by all sockets of one connection.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ struct Seen {
     sent: Option<Instant>,
     pinged: Option<Instant>,
     datagrams_sent: u64,
+    /// Checks from unknown addresses: since when, how many.
+    strange: (Option<Instant>, u32),
 }
 
 /// The socket and peer address that data last arrived on.
@@ -88,6 +95,7 @@ impl Seen {
             sent: None,
             pinged: None,
             datagrams_sent: 0,
+            strange: (None, 0),
         }
     }
 }
@@ -194,6 +202,27 @@ impl Watch {
         seen.flights.handle_received(contents).to_vec()
     }
 
+    /// Whether a datagram from an address that is not known to be the peer's is not worth the
+    /// crate's time, once there is a path: all but a few checks, by which the peer shows itself
+    /// when it has moved.
+    pub fn is_junk(&self, from: SocketAddr, datagram: &[u8]) -> bool {
+        let now = Instant::now();
+        let mut seen = self.lock();
+        if seen.path.is_none() || seen.peers.contains(&from) {
+            return false;
+        }
+        if check_id(datagram, BINDING_REQUEST).is_none() {
+            return true;
+        }
+        let (since, count) = seen.strange;
+        seen.strange = if since.is_none_or(|since| now >= since + STRANGE_WINDOW) {
+            (Some(now), 1)
+        } else {
+            (since, count.saturating_add(1))
+        };
+        seen.strange.1 > MAX_STRANGE
+    }
+
     /// How a datagram of more than [`size::SAFE`](crate::proto::link::size::SAFE) bytes travels.
     pub fn admit(&self, to: SocketAddr) -> Admit {
         let now = Instant::now();
@@ -252,6 +281,7 @@ mod tests {
         let watch = Watch::new(Duration::from_mins(1), [7; 32]);
         let (local, peer) = (addr("10.0.0.1:1"), addr("10.0.0.2:2"));
         let dtls = [23, 254, 253, 0];
+        assert!(!watch.is_junk(peer, &dtls), "no path yet");
         let _ = watch.handle_received(local, None, peer, false, &dtls);
         assert_eq!(watch.snapshot().heard, None);
         let mut check = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
@@ -275,6 +305,17 @@ mod tests {
                 relayed: false
             })
         );
+        assert!(watch.is_junk(addr("10.0.0.3:3"), &dtls));
+        assert!(
+            watch.is_junk(addr("10.0.0.3:3"), &check),
+            "an answer to nothing"
+        );
+        check[0] = 0;
+        let strange: Vec<bool> = (0..100)
+            .map(|_| watch.is_junk(addr("10.0.0.3:3"), &check))
+            .collect();
+        assert!(!strange[0], "it may be the peer");
+        assert!(!watch.is_junk(peer, &dtls));
     }
 
     fn addr(text: &str) -> SocketAddr {
