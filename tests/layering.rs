@@ -38,7 +38,7 @@ const OWNED: [(&str, &str); 5] = [
     ("webrtc", "io/peer/"),
     ("rtc", "io/peer/"),
     ("rtc_turn", "io/peer/"),
-    ("rtc_stun", "proto/token/check.rs"),
+    ("rtc_stun", "proto/token/check"),
     ("mimalloc", "main.rs"),
 ];
 /// Paths that a pure room never names.

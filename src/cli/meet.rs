@@ -518,10 +518,10 @@ fn tell_buffers(ctx: &Ctx, granted: Granted) {
 pub fn failure(error: LinkError, what: &str) -> Failure {
     let message = format!("{what}: {error}");
     match error {
-        LinkError::Lost(_) => Failure::incomplete(message)
+        LinkError::Lost(_) | LinkError::Mute(_) => Failure::incomplete(message)
             .kind("lost")
             .hint("the network or the other side went away; send again when both are there"),
-        LinkError::Closed => Failure::incomplete(message).kind("closed"),
+        LinkError::Closed | LinkError::Crowded => Failure::incomplete(message).kind("closed"),
         LinkError::Expired => Failure::incomplete(message)
             .kind("expired")
             .hint("make a new invite; --expires makes it last longer"),

@@ -169,6 +169,11 @@ impl Process {
         self.child.try_wait().expect("a child").is_none()
     }
 
+    #[allow(dead_code, reason = "asked by tests/hostile only")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the end and tells everything it said.
     #[track_caller]
     pub fn ended(self) -> Ran {

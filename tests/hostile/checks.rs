@@ -183,6 +183,35 @@ fn strangers_during_a_transfer_change_nothing() {
 }
 
 #[test]
+fn a_flood_of_forged_checks_without_pause_does_not_starve_a_transfer() {
+    let bytes = noise("flooded", 32 << 20);
+    let (from, to) = (Env::new().file("f", &bytes), Env::new());
+    let sender = start(&from, &["send", "f"]);
+    let invite = sender.invite();
+    let addr = token::parse_invite(&invite).unwrap().candidates[0].addr;
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let receiver = start(&to, &["receive", "-y", &invite]);
+    receiver.says("connected directly");
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let disturbing = std::thread::spawn(move || {
+        let check = forged(1, &[0; 20]);
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            // The port is gone once the sender is.
+            let _ = stranger.send_to(&check, addr);
+        }
+    });
+    let (sent, received) = (sender.ended(), receiver.ended());
+    drop(stop);
+    disturbing.join().unwrap();
+    assert_eq!(
+        (sent.code, received.code, received.stdout.as_str()),
+        (0, 0, ""),
+        "{sent:?}\n{received:?}"
+    );
+    assert!(std::fs::read(to.path().join("f")).unwrap() == bytes);
+}
+
+#[test]
 fn a_replayed_check_is_good_for_one_try_at_the_most_and_the_invited_one_still_gets_in() {
     let (from, to) = (Env::new().file("f", "secret"), Env::new());
     let sender = start(&from, &["send", "f", "-v"]);

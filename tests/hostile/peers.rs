@@ -20,9 +20,9 @@ use tokio::time::timeout;
 use crate::env::{Env, KNOTHOLE, Ran};
 use crate::process::{LOOPBACK, Process, event, names, start};
 
-pub(crate) const BOUND: Duration = Duration::from_secs(20);
+pub const BOUND: Duration = Duration::from_secs(20);
 
-pub(crate) fn network() -> Network {
+pub fn network() -> Network {
     Network {
         stun: vec![],
         turn: None,
@@ -33,7 +33,7 @@ pub(crate) fn network() -> Network {
     }
 }
 
-pub(crate) fn on_runtime<T>(work: impl Future<Output = T>) -> T {
+pub fn on_runtime<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -46,39 +46,57 @@ pub(crate) fn on_runtime<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// A peer of ours.
-pub(crate) struct Talk {
-    pub(crate) link: Link,
+pub struct Talk {
+    pub link: Link,
     /// Hangs up when it has said everything; otherwise it waits for the program to end.
-    pub(crate) hangs_up: Cell<bool>,
+    pub hangs_up: Cell<bool>,
+    /// Of the program.
+    id: Cell<u32>,
 }
 
 impl Talk {
-    pub(crate) fn on(link: Link) -> Self {
+    pub fn on(link: Link) -> Self {
         Self {
             link,
             hangs_up: Cell::new(false),
+            id: Cell::new(0),
         }
     }
 
-    pub(crate) async fn say(&self, message: Value) {
+    /// The process that this peer talks to.
+    pub fn watch(&self, id: u32) {
+        self.id.set(id);
+    }
+
+    /// The most memory that the program has held so far, in KiB.
+    pub fn peak(&self) -> u64 {
+        self.peak_while_it_runs().expect("it runs")
+    }
+
+    /// The same; `None` when it has ended.
+    pub fn peak_while_it_runs(&self) -> Option<u64> {
+        peak(self.id.get())
+    }
+
+    pub async fn say(&self, message: Value) {
         self.say_text(&message.to_string()).await;
     }
 
-    pub(crate) async fn say_text(&self, text: &str) {
+    pub async fn say_text(&self, text: &str) {
         // The program may be gone already, which is what some of these lead to.
         let _ = timeout(BOUND, self.link.send_control(text))
             .await
             .expect("in time");
     }
 
-    pub(crate) async fn data(&self, bytes: &[u8]) {
+    pub async fn data(&self, bytes: &[u8]) {
         let _ = timeout(BOUND, self.link.send_data(BytesMut::from(bytes)))
             .await
             .expect("in time");
     }
 
     /// The next control message; `null` when there is none any more.
-    async fn hear(&self) -> Value {
+    pub async fn hear(&self) -> Value {
         loop {
             match timeout(BOUND, self.link.recv()).await.expect("in time") {
                 Ok(Message::Control(text)) => return serde_json::from_slice(&text).unwrap(),
@@ -88,7 +106,7 @@ impl Talk {
         }
     }
 
-    pub(crate) async fn hear_of(&self, kind: &str) -> Value {
+    pub async fn hear_of(&self, kind: &str) -> Value {
         loop {
             let message = self.hear().await;
             assert!(!message.is_null(), "closed before {kind}");
@@ -99,18 +117,25 @@ impl Talk {
     }
 
     /// Waits for the program's last word, and closes as the protocol says.
-    pub(crate) async fn last(&self, kind: &str) -> Value {
+    pub async fn last(&self, kind: &str) -> Value {
         self.hangs_up.set(true);
         self.hear_of(kind).await
     }
 }
 
-pub(crate) fn hello(role: &str) -> Value {
+/// The most memory that a process has held so far, in KiB; `None` when it has ended.
+pub fn peak(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+pub fn hello(role: &str) -> Value {
     json!({"t": "hello", "knothole": "6.6.6", "proto": [1, 1], "role": role})
 }
 
 /// Runs `receive ARGS` against a sender that does `evil` after its hello.
-fn against_receive(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
+pub fn against_receive(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
     on_runtime(async {
         let issuer = Issuer::open(&network(), Duration::from_mins(5))
             .await
@@ -127,7 +152,7 @@ fn against_receive(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> R
 }
 
 /// Runs `send ARGS` against a receiver that does `evil` instead of a hello.
-fn against_send(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
+pub fn against_send(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran {
     on_runtime(async {
         let sender = start(env, &[&["send"], args].concat());
         let invite = token::parse_invite(&sender.invite()).unwrap();
@@ -139,7 +164,8 @@ fn against_send(env: &Env, args: &[&str], evil: impl AsyncFnOnce(&Talk)) -> Ran 
     })
 }
 
-pub(crate) async fn finish(talk: Talk, process: Process, evil: impl AsyncFnOnce(&Talk)) -> Ran {
+pub async fn finish(talk: Talk, process: Process, evil: impl AsyncFnOnce(&Talk)) -> Ran {
+    talk.watch(process.id());
     evil(&talk).await;
     let mut talk = Some(talk);
     if let Some(talk) = talk.take_if(|talk| talk.hangs_up.get()) {
@@ -155,7 +181,7 @@ pub(crate) async fn finish(talk: Talk, process: Process, evil: impl AsyncFnOnce(
 
 /// One error, this exit code, and no character that a terminal would obey.
 #[track_caller]
-pub(crate) fn fails(ran: &Ran, code: i32, words: &str) {
+pub fn fails(ran: &Ran, code: i32, words: &str) {
     let last = ran
         .stderr
         .lines()
@@ -168,7 +194,7 @@ pub(crate) fn fails(ran: &Ran, code: i32, words: &str) {
 }
 
 #[track_caller]
-pub(crate) fn unobeyed(ran: &Ran) {
+pub fn unobeyed(ran: &Ran) {
     for text in [&ran.stdout, &ran.stderr] {
         let bad = text.chars().find(|c| {
             (c.is_control() && *c != '\n') || matches!(c, '\u{202e}' | '\u{200b}' | '\u{2066}')
@@ -178,13 +204,13 @@ pub(crate) fn unobeyed(ran: &Ran) {
     assert!(!ran.stderr.contains("panicked"), "{ran:#?}");
 }
 
-async fn offer(talk: &Talk, name: &str, size: Option<u64>) {
+pub async fn offer(talk: &Talk, name: &str, size: Option<u64>) {
     talk.say(hello("send")).await;
     talk.say(json!({"t": "manifest", "files": [{"name": name, "size": size}], "total": size}))
         .await;
 }
 
-pub(crate) fn hash(bytes: &[u8]) -> String {
+pub fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_string()
 }
 
@@ -568,7 +594,7 @@ fn a_kind_that_is_not_known_is_a_file_which_is_asked_for() {
 #[test]
 fn what_breaks_the_protocol_ends_the_transfer_and_leaves_nothing() {
     let end = |size: u64| json!({"t": "end", "i": 0, "size": size, "blake3": hash(b"12345")});
-    let cases: [(&str, &str, &[Step]); 12] = [
+    let cases: [(&str, &str, &[Step]); 18] = [
         (
             "more bytes than announced",
             "more data for file 0 than its size of 5 bytes",
@@ -623,6 +649,51 @@ fn what_breaks_the_protocol_ends_the_transfer_and_leaves_nothing() {
             &[Step::Text("hello?")],
         ),
         (
+            "data after the end",
+            "file data outside a file",
+            &[
+                Step::Accepted,
+                Step::Begin,
+                Step::Data(5),
+                Step::Right,
+                Step::Data(1),
+            ],
+        ),
+        (
+            "the end twice",
+            "\"end\" for file 0 when no file is due",
+            &[
+                Step::Accepted,
+                Step::Begin,
+                Step::Data(5),
+                Step::Right,
+                Step::Right,
+            ],
+        ),
+        (
+            "words to agree on that nobody asked for",
+            "\"agree\" ",
+            &[Step::Accepted, Step::Text(r#"{"t":"agree"}"#)],
+        ),
+        (
+            "a number with a fraction",
+            "a control message that cannot be read",
+            &[Step::Accepted, Step::Text(r#"{"t":"file","i":0.0}"#)],
+        ),
+        (
+            "a number too large",
+            "a control message that cannot be read",
+            &[
+                Step::Accepted,
+                Step::Text(r#"{"t":"file","i":18446744073709551616}"#),
+            ],
+        ),
+        (
+            "lists in lists",
+            "a control message that cannot be read",
+            &[Step::Accepted, Step::Nested],
+        ),
+        (
             "keys twice",
             "a control message that cannot be read",
             &[Step::Text(r#"{"t":"file","i":0,"i":0}"#)],
@@ -643,6 +714,11 @@ fn what_breaks_the_protocol_ends_the_transfer_and_leaves_nothing() {
                         talk.say(json!({"t": "ack", "i": 0, "blake3": hash(b"")}))
                             .await;
                     }
+                    Step::Right => {
+                        let end = json!({"t": "end", "i": 0, "size": 5, "blake3": hash(b"xxxxx")});
+                        talk.say(end).await;
+                    }
+                    Step::Nested => talk.say_text(&nested()).await,
                     Step::Text(text) => talk.say_text(text).await,
                 }
             }
@@ -651,12 +727,20 @@ fn what_breaks_the_protocol_ends_the_transfer_and_leaves_nothing() {
         fails(&ran, 3, "the other side broke the protocol: ");
         assert!(ran.stderr.contains(words), "{what}: {}", ran.stderr);
         assert_eq!(names(env.path()), ["mine"], "{what}");
-        assert_eq!(
-            std::fs::read(env.path().join("mine")).unwrap(),
-            b"precious",
-            "{what}"
+        // One that came whole and verified is in its place, as it was allowed to be.
+        let whole = steps.iter().any(|step| matches!(step, Step::Right));
+        let bytes = std::fs::read(env.path().join("mine")).unwrap();
+        assert!(
+            bytes == b"precious" || (whole && bytes == b"xxxxx"),
+            "{what}: {bytes:?}"
         );
     }
+}
+
+/// As deep as a control message is long.
+fn nested() -> String {
+    let head = r#"{"t":"x","opt":true,"deep":"#;
+    head.to_owned() + &"[".repeat(65_536 - head.len())
 }
 
 enum Step {
@@ -664,6 +748,9 @@ enum Step {
     Begin,
     Data(usize),
     End(u64),
+    /// The end that agrees with the bytes.
+    Right,
+    Nested,
     Bye,
     Ack,
     Text(&'static str),
@@ -686,6 +773,57 @@ fn messages_at_and_over_the_limits_are_refused() {
         assert_eq!(talk.last("cancel").await["reason"], "protocol");
     });
     fails(&ran, 3, "more than 10000 files");
+
+    for (files, total, words) in [
+        (
+            json!([{"name": "f", "size": 1}]),
+            json!(2),
+            "a total that is not the sum",
+        ),
+        (
+            json!([{"name": "f", "size": 1}]),
+            json!(null),
+            "a total that is not the sum",
+        ),
+        (
+            json!([{"name": "a", "size": (1_u64 << 53) - 1}, {"name": "b", "size": 1}]),
+            json!(0),
+            "sizes that add up to more than",
+        ),
+        (
+            json!([{"name": "a", "size": u64::MAX}, {"name": "b", "size": u64::MAX}]),
+            json!(null),
+            "sizes that add up to more than",
+        ),
+        (json!([]), json!(0), "cannot be read"),
+        (
+            json!([{"name": "f", "size": -1}]),
+            json!(0),
+            "cannot be read",
+        ),
+    ] {
+        let ran = against_receive(&env, &["-y"], async |talk| {
+            talk.say(hello("send")).await;
+            talk.say(json!({"t": "manifest", "files": files, "total": total}))
+                .await;
+            assert_eq!(talk.last("cancel").await["reason"], "protocol");
+        });
+        fails(&ran, 3, words);
+    }
+
+    // As much explanation as fits, all of it to be escaped.
+    let text = "\u{1b}\u{202e}".repeat(65_000 / 9);
+    let cancel = json!({"t": "cancel", "reason": "user", "text": text});
+    assert!(
+        (60_000..=65_536).contains(&cancel.to_string().len()),
+        "{}",
+        cancel.to_string().len()
+    );
+    let ran = against_receive(&env, &["-y"], async |talk| {
+        talk.say(cancel.clone()).await;
+    });
+    fails(&ran, 3, "the other side cancelled (\\u{1b}\\u{202e}");
+    assert!(ran.stderr.len() < 1000, "{ran:#?}");
 
     let name = "n".repeat(1025);
     let ran = against_receive(&env, &["-y"], async |talk| {
@@ -801,6 +939,31 @@ fn a_receiver_that_lies_about_what_it_has_convinces_nobody() {
         assert!(!ran.stderr.contains("done: "), "{what}: {}", ran.stderr);
     }
 
+    for (what, text) in [
+        ("an accept before hello", r#"{"t":"accept"}"#.to_owned()),
+        ("no JSON", "hello?".to_owned()),
+        (
+            "keys twice",
+            r#"{"t":"hello","t":"hello","knothole":"1","proto":[1,1],"role":"receive"}"#.to_owned(),
+        ),
+        ("lists in lists", nested()),
+        (
+            "no version",
+            r#"{"t":"hello","knothole":"1","proto":[0,0],"role":"receive"}"#.to_owned(),
+        ),
+        (
+            "too small a limit",
+            r#"{"t":"hello","knothole":"1","proto":[1,1],"role":"receive","max_data":1}"#
+                .to_owned(),
+        ),
+    ] {
+        let ran = against_send(&env, &["f"], async |talk| {
+            talk.say_text(&text).await;
+            assert_eq!(talk.last("cancel").await["reason"], "protocol", "{what}");
+        });
+        fails(&ran, 3, "the other side broke the protocol: ");
+    }
+
     // File data from the side that should take it.
     let ran = against_send(&env, &["f"], async |talk| {
         talk.say(hello("receive")).await;
@@ -862,4 +1025,35 @@ fn the_same_role_and_another_version_are_named() {
         ran.stderr.ends_with("\nhint: update knothole here\n"),
         "{ran:#?}"
     );
+}
+
+#[test]
+fn an_invite_lets_one_joiner_in_and_no_other() {
+    let env = Env::new().file("f", "hello");
+    let ran = on_runtime(async {
+        let sender = start(&env, &["send", "f"]);
+        let invite = token::parse_invite(&sender.invite()).unwrap();
+        let mut first = Joiner::start(&network(), &invite, Some(BOUND))
+            .await
+            .unwrap();
+        first.opened().await.unwrap();
+        let talk = Talk::on(first.into_link().unwrap());
+        talk.say(hello("receive")).await;
+        talk.hear_of("manifest").await;
+        let bound = Some(Duration::from_secs(3));
+        let mut second = Joiner::start(&network(), &invite, bound).await.unwrap();
+        let refused = second.opened().await;
+        assert!(refused.is_err(), "two joiners on one invite");
+        talk.say(json!({"t": "accept"})).await;
+        talk.hear_of("end").await;
+        talk.say(json!({"t": "ack", "i": 0, "blake3": hash(b"hello")}))
+            .await;
+        talk.last("bye").await;
+        talk.link.close().await;
+        tokio::task::spawn_blocking(move || sender.ended())
+            .await
+            .unwrap()
+    });
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    unobeyed(&ran);
 }

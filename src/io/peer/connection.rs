@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::certificate::CertificateParams;
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use tokio::sync::{Mutex, OnceCell, mpsc, watch};
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::peer_connection::crypto::{self, SignatureScheme};
@@ -16,6 +17,7 @@ use webrtc::peer_connection::{
 };
 
 use super::endpoint::Endpoint;
+use super::issuer::MAX_ACCEPTED;
 use super::runtime::PeerRuntime;
 use super::socket::Granted;
 use crate::proto::link::{PeerKind, size};
@@ -77,6 +79,8 @@ pub struct States {
     pub ice: RTCIceConnectionState,
     pub connection: RTCPeerConnectionState,
     pub gathering: RTCIceGatheringState,
+    /// The peer opened a channel that was not asked for.
+    pub crowded: bool,
 }
 
 /// Our ICE credentials (RFC 8445 §5.3).
@@ -111,9 +115,10 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
-        // One is expected; a peer that opens more talks to nobody.
+        // One is expected. What comes on another, the crate would keep: up to 16 MiB for each.
         if self.announced.try_send(channel).is_err() {
-            log::debug!("ignored a second data channel");
+            log::debug!("a second data channel");
+            self.states.send_modify(|states| states.crowded = true);
         }
     }
 
@@ -151,6 +156,7 @@ impl Connection {
                 Some(CONSENT_INTERVAL),
             )
             .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
+            .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_ACCEPTED))
             .with_sctp_mtu(mtu)
             .with_sctp_max_receive_buffer_size(u32::try_from(window).unwrap_or(u32::MAX))
             .build();
@@ -163,6 +169,7 @@ impl Connection {
             ice: RTCIceConnectionState::New,
             connection: RTCPeerConnectionState::New,
             gathering: RTCIceGatheringState::New,
+            crowded: false,
         };
         let (states_tx, states) = watch::channel(initial);
         let (announced_tx, announced) = mpsc::channel(1);
@@ -198,6 +205,7 @@ impl Connection {
     pub async fn offer(&self, answer: String) -> anyhow::Result<()> {
         let channel = self.peer.create_data_channel(CHANNEL, None).await;
         self.channel.set(channel.context("data channel")?).ok();
+        self.announced.lock().await.close();
         let offer = self.peer.create_offer(None).await.context("offer")?;
         self.peer
             .set_local_description(offer)
@@ -254,9 +262,11 @@ impl Connection {
     /// When the connection was closed first.
     pub async fn opened(&self) -> anyhow::Result<()> {
         let Some(channel) = self.channel.get() else {
-            let announced = self.announced.lock().await.recv().await;
+            let mut announced = self.announced.lock().await;
+            let channel = announced.recv().await;
             let channel =
-                announced.context("the connection closed before the data channel opened")?;
+                channel.context("the connection closed before the data channel opened")?;
+            announced.close();
             self.channel.set(channel).ok();
             return Ok(());
         };
@@ -274,6 +284,14 @@ impl Connection {
     /// Whether the DTLS handshake has finished.
     pub fn is_secure(&self) -> bool {
         self.states.borrow().connection == RTCPeerConnectionState::Connected
+    }
+
+    /// Resolves when the peer has opened a channel that was not asked for.
+    pub async fn crowded(&self) {
+        let mut states = self.states.clone();
+        if states.wait_for(|states| states.crowded).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The data channel, once [`Connection::opened`].

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::connection::{Connection, Credentials, Identity, path_found, random_text};
 use super::consent::Consent;
 use super::endpoint::{Endpoint, Network, Next, Notice, seed};
-use super::issuer::MAX_MESSAGE;
+use super::issuer::{MAX_ACCEPTED, MAX_MESSAGE};
 use super::link::{Link, LinkError, Remote};
 use super::names;
 use super::watch::{Far, Refused};
@@ -303,7 +303,7 @@ impl Pairing {
         // peer's is held in `Link::max_message`.
         let normal = Session {
             mid: "0".to_owned(),
-            max_message_size: MAX_MESSAGE.into(),
+            max_message_size: MAX_ACCEPTED.into(),
             ..theirs.clone()
         };
         match side {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Credentials, Identity};
@@ -23,8 +24,13 @@ const OPENING: Duration = Duration::from_millis(300);
 const MAX_REPLY_ADDRS: usize = 16;
 /// Transaction ids of checks that were acted on: the same check again is a replay.
 const MAX_USED_CHECKS: usize = 256;
-/// Largest message this side takes, in bytes.
+/// Largest message that this side says it takes, and sends, in bytes.
 pub(super) const MAX_MESSAGE: u32 = 65_536;
+/// Largest message that the crate lets come in, in bytes. More than was said, because the crate
+/// loses a longer one without a word: what breaks the protocol has to arrive to be refused. The
+/// crate takes what the *other* side can take as a limit for what comes in, too, so the
+/// descriptions that it is given say this.
+pub(super) const MAX_ACCEPTED: u32 = SctpMaxMessageSize::MAX_MESSAGE_SIZE;
 
 /// What happens while an invite waits.
 #[derive(Debug)]
@@ -223,7 +229,7 @@ impl Issuer {
             password: &joiner.pwd,
             fingerprint: &joiner.fingerprint,
             setup: Setup::ActPass,
-            max_message_size: MAX_MESSAGE,
+            max_message_size: MAX_ACCEPTED,
             candidates: &candidates,
         };
         connection.answer(offer.to_string()).await?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Credentials, Identity, random_text};
 use super::endpoint::{Endpoint, Network, seed};
-use super::issuer::{MAX_MESSAGE, unix_now};
+use super::issuer::{MAX_ACCEPTED, MAX_MESSAGE, unix_now};
 use anyhow::Context as _;
 
 use super::link::{Link, LinkError, Remote};
@@ -163,7 +163,7 @@ async fn offer(
         password: &token::ice_password(&invite.secret),
         fingerprint: &invite.fingerprint,
         setup: Setup::Active,
-        max_message_size: MAX_MESSAGE,
+        max_message_size: MAX_ACCEPTED,
         candidates: &invite.candidates,
     };
     connection.offer(answer.to_string()).await?;

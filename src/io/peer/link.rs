@@ -39,6 +39,10 @@ pub enum Message {
 pub enum LinkError {
     /// Nothing was heard from the peer for this long.
     Lost(Duration),
+    /// The peer is there, and has not said for this long what it has to say next.
+    Mute(Duration),
+    /// The peer opened a second channel.
+    Crowded,
     /// The peer closed, or the crate gave up.
     Closed,
     /// The invite's time is over.
@@ -66,6 +70,12 @@ impl fmt::Display for LinkError {
             Self::Lost(silence) => {
                 write!(f, "nothing heard from the peer for {} s", silence.as_secs())
             }
+            Self::Mute(wait) => write!(
+                f,
+                "the peer is connected and does not go on: not a word for {} s",
+                wait.as_secs()
+            ),
+            Self::Crowded => f.write_str("the peer opened a channel that nobody asked for"),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::Expired => f.write_str("nobody joined before the invite expired"),
             Self::NoPath { after, tried } => {
@@ -188,11 +198,18 @@ impl Link {
     pub async fn recv(&self) -> Result<Message, LinkError> {
         loop {
             let ended = *lock(&self.ended);
-            let event = match ended {
-                None => self.channel.poll().await,
-                Some(until) => tokio::time::timeout_at(until.into(), self.channel.poll())
-                    .await
-                    .unwrap_or_default(),
+            let next = async {
+                match ended {
+                    None => self.channel.poll().await,
+                    Some(until) => tokio::time::timeout_at(until.into(), self.channel.poll())
+                        .await
+                        .unwrap_or_default(),
+                }
+            };
+            let event = tokio::select! {
+                biased;
+                () = self.connection.crowded() => return Err(LinkError::Crowded),
+                event = next => event,
             };
             match event {
                 Some(DataChannelEvent::OnMessage(message)) => {
@@ -254,6 +271,12 @@ impl Link {
             }
             tokio::time::sleep(self.patience.saturating_sub(silence)).await;
         }
+    }
+
+    /// The user's: how long silence may last.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// For how long nothing was heard. The peer speaks every two seconds, if only to be heard.

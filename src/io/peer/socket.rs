@@ -355,7 +355,11 @@ impl AsyncUdpSocket for Socket {
             if received.taken {
                 continue;
             }
-            if !self.swallow(meta, contents) && !self.take_frames(cx, meta, contents) {
+            // Junk goes before it costs the crate a copy and a look: a flood of it is slower then.
+            if !self.swallow(meta, contents)
+                && !self.watch.is_junk(meta.addr, datagram)
+                && !self.take_frames(cx, meta, contents)
+            {
                 return Poll::Ready(Ok(1));
             }
         }

@@ -29,6 +29,10 @@ const CHECK_AGAIN: Duration = Duration::from_secs(1);
 const APPLICATION_DATA: u8 = 23;
 /// Addresses of the peer remembered (several interfaces, IPv4 and IPv6).
 const MAX_PEERS: usize = 16;
+/// Checks from unknown addresses that are looked at in [`STRANGE_WINDOW`] while there is a path:
+/// each costs an HMAC, and a peer that has moved repeats its own.
+const MAX_STRANGE: u32 = 20;
+const STRANGE_WINDOW: Duration = Duration::from_millis(100);
 
 /// Shared by all sockets of one connection.
 #[derive(Debug)]
@@ -71,6 +75,8 @@ struct Seen {
     datagrams_sent: u64,
     records_sent: u64,
     refused: Option<Refused>,
+    /// Checks from unknown addresses: since when, how many.
+    strange: (Option<Instant>, u32),
 }
 
 /// Whose certificate was refused.
@@ -137,6 +143,7 @@ impl Seen {
             datagrams_sent: 0,
             records_sent: 0,
             refused: None,
+            strange: (None, 0),
         }
     }
 
@@ -276,6 +283,27 @@ impl Watch {
         received
     }
 
+    /// Whether a datagram from an address that is not known to be the peer's is not worth the
+    /// crate's time, once there is a path: all but a few checks, by which the peer shows itself
+    /// when it has moved.
+    pub fn is_junk(&self, from: SocketAddr, datagram: &[u8]) -> bool {
+        let now = Instant::now();
+        let mut seen = self.lock();
+        if seen.path.is_none() || seen.peers.contains(&from) {
+            return false;
+        }
+        if check_id(datagram, stun::BINDING_REQUEST).is_none() {
+            return true;
+        }
+        let (since, count) = seen.strange;
+        seen.strange = if since.is_none_or(|since| now >= since + STRANGE_WINDOW) {
+            (Some(now), 1)
+        } else {
+            (since, count.saturating_add(1))
+        };
+        seen.strange.1 > MAX_STRANGE
+    }
+
     /// How a datagram of more than [`size::SAFE`](crate::proto::link::size::SAFE) bytes travels.
     pub fn admit(&self, to: SocketAddr) -> Admit {
         let now = Instant::now();
@@ -350,6 +378,7 @@ mod tests {
         let watch = Watch::new(Duration::from_mins(1), [7; 32]);
         let (local, peer) = (addr("10.0.0.1:1"), addr("10.0.0.2:2"));
         let dtls = [23, 254, 253, 0];
+        assert!(!watch.is_junk(peer, &dtls), "no path yet");
         let _ = watch.handle_received(local, None, peer, false, &dtls);
         assert_eq!(watch.snapshot().heard, None);
         let mut check = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
@@ -373,6 +402,17 @@ mod tests {
                 relayed: false
             })
         );
+        assert!(watch.is_junk(addr("10.0.0.3:3"), &dtls));
+        assert!(
+            watch.is_junk(addr("10.0.0.3:3"), &check),
+            "an answer to nothing"
+        );
+        check[0] = 0;
+        let strange: Vec<bool> = (0..100)
+            .map(|_| watch.is_junk(addr("10.0.0.3:3"), &check))
+            .collect();
+        assert!(!strange[0], "it may be the peer");
+        assert!(!watch.is_junk(peer, &dtls));
     }
 
     #[test]

@@ -140,6 +140,25 @@ impl Silence {
     }
 }
 
+/// Resolves when the peer's program does not say within the user's patience what it has to say
+/// next. `awaited` grows with each thing said, and is `None` while nothing is due from it.
+async fn mute(
+    link: &Link,
+    awaited: Option<u64>,
+    since: &mut Option<(u64, tokio::time::Instant)>,
+) -> LinkError {
+    let Some(step) = awaited else {
+        *since = None;
+        return std::future::pending().await;
+    };
+    let (_, at) = since
+        .take_if(|(known, _)| *known == step)
+        .unwrap_or_else(|| (step, tokio::time::Instant::now()));
+    *since = Some((step, at));
+    tokio::time::sleep_until(at + link.patience()).await;
+    LinkError::Mute(link.patience())
+}
+
 /// Resolves when the wait for the peer's close is over; never while none has begun.
 async fn last_word(closing: Option<Closing>, since: &mut Option<tokio::time::Instant>) {
     match closing {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word};
+use super::{Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word, mute};
 use crate::io::files::{FileError, Incoming, Planned};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
@@ -128,6 +128,7 @@ impl<'a> Driver<'a> {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::default();
         let mut waiting_since = None;
+        let mut mute_since = None;
         let mut cancelled = std::pin::pin!(cancelled);
         let mut was_cancelled = false;
         let mut closed = false;
@@ -212,6 +213,11 @@ impl<'a> Driver<'a> {
                 }
                 // The link gets one turn to bring more before a small batch leaves.
                 () = tokio::task::yield_now(), if !pause && !self.batch.is_empty() => pause = true,
+                error = mute(&self.link, self.machine.awaited(), &mut mute_since), if !closed => {
+                    closed = true;
+                    self.lost = Some(error);
+                    self.machine.handle_closed();
+                }
                 error = self.link.lost(), if !closed => {
                     closed = true;
                     self.lost = Some(error);

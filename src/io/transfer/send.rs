@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{CHUNK, Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word};
+use super::{CHUNK, Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word, mute};
 use crate::io::files::{FileError, FileErrorKind, Source};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
@@ -96,6 +96,7 @@ impl Driver {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::default();
         let mut waiting_since = None;
+        let mut mute_since = None;
         let mut cancelled = std::pin::pin!(cancelled);
         let mut was_cancelled = false;
         loop {
@@ -120,6 +121,11 @@ impl Driver {
             let closing = self.machine.closing();
             tokio::select! {
                 biased;
+                // First: the peer may keep the rest busy.
+                () = &mut cancelled, if !was_cancelled => {
+                    was_cancelled = true;
+                    self.machine.cancel(CancelReason::User, "");
+                }
                 message = self.link.recv() => match message {
                     Ok(Message::Control(text)) => self.machine.handle_control(&text),
                     Ok(Message::Data(data)) => self.machine.handle_data(data.len()),
@@ -133,14 +139,15 @@ impl Driver {
                         }
                     }
                 },
-                () = &mut cancelled, if !was_cancelled => {
-                    was_cancelled = true;
-                    self.machine.cancel(CancelReason::User, "");
-                }
                 _ = tick.tick() => {
                     let there = self.machine.sent_bytes().saturating_sub(self.link.outstanding().await as u64);
                     report(Report::Bytes(there));
                     silence.watch(&self.link, report);
+                }
+                error = mute(&self.link, self.machine.awaited(), &mut mute_since) => {
+                    self.lost = Some(error);
+                    self.machine.handle_closed();
+                    return;
                 }
                 error = self.link.lost() => {
                     self.lost = Some(error);

@@ -7,6 +7,7 @@ use super::message::{CancelReason, DeclineReason, MAX_DATA, Offer};
 use super::outcome::Outcome;
 use super::pipe::{self, Pipe, WINDOW, cost};
 use super::transfer::{Receiver, Sender, receiver, sender};
+use crate::proto::fuzz::Input;
 
 #[derive(Clone)]
 enum Frame {
@@ -19,19 +20,22 @@ enum Frame {
 pub fn fuzz(data: &[u8]) {
     let mut input = Input(data);
     let first = input.byte().unwrap_or(0);
-    let count = usize::from(first % 70) + 1;
-    // Which sides want the words compared: none, one, the other, both.
-    let wish = first / 70;
-    let local = |bit| Local {
-        version: "fuzz",
-        verify: wish & bit != 0,
+    let count = match usize::from(first & 63) {
+        // More than may be sent ahead of their acknowledgements.
+        63 => 70,
+        n => n + 1,
     };
     let files = (0..count)
         .map(|n| Offer::file(format!("f{n}"), (n % 3 != 2).then_some(n as u64 % 5)))
         .collect();
-    let mut sender = Sender::new(local(1), files).expect("the offer is within the limits");
-    let mut receiver = Receiver::new(local(2));
-    let (mut sender_agreed, mut receiver_agreed) = (wish & 1 == 0, wish & 2 == 0);
+    let local = |verify| Local {
+        version: "fuzz",
+        verify,
+    };
+    let wanted = first & 64 != 0;
+    let mut sender = Sender::new(local(wanted), files).expect("the offer is within the limits");
+    let mut receiver = Receiver::new(local(first & 128 != 0));
+    let (mut sender_agreed, mut receiver_agreed) = (!wanted, first & 128 == 0);
     let (mut to_receiver, mut to_sender) = (VecDeque::new(), VecDeque::new());
     let (mut sender_ends, mut receiver_ends) = (0, 0);
     let mut reading = None;
@@ -59,24 +63,24 @@ pub fn fuzz(data: &[u8]) {
                 }
             }
             10 => sender.handle_eof([input.byte().unwrap_or(0) % 2; 32]),
-            11 | 12 => receiver.handle_committed(input.file()),
+            11 | 12 => receiver.handle_committed(file(&mut input)),
             13 => receiver.accept(),
             14 => match input.byte().unwrap_or(0) % 8 {
                 0 => sender.handle_changed(),
                 1 => sender.handle_read_error("gone"),
-                2 => receiver.handle_mismatch(input.file()),
-                3 => receiver.handle_write_error(input.file(), "full"),
+                2 => receiver.handle_mismatch(file(&mut input)),
+                3 => receiver.handle_write_error(file(&mut input), "full"),
                 4 => receiver.decline(DeclineReason::Other, "no"),
-                5 => drop(sender.handle_read(MAX_DATA + input.file())),
+                5 => drop(sender.handle_read(MAX_DATA + file(&mut input))),
                 6 => sender.cancel(CancelReason::User, "stop"),
                 _ => receiver.cancel(CancelReason::User, "stop"),
             },
             15 => sender.handle_closed(),
             16 => receiver.handle_closed(),
-            17 => to_receiver.push_back(Frame::Data(MAX_DATA * input.file())),
-            18 => to_sender.push_back(Frame::Data(input.file())),
-            19 => to_receiver.push_front(input.message()),
-            20 => to_sender.push_front(input.message()),
+            17 => to_receiver.push_back(Frame::Data(MAX_DATA * file(&mut input))),
+            18 => to_sender.push_back(Frame::Data(file(&mut input))),
+            19 => to_receiver.push_front(message(&mut input)),
+            20 => to_sender.push_front(message(&mut input)),
             21 => spoil(&mut to_receiver, &mut input),
             22 => spoil(&mut to_sender, &mut input),
             23 => {
@@ -192,10 +196,12 @@ pub fn fuzz_pipe(data: &[u8]) {
                 5 => end.machine.handle_closed(),
                 _ => end.machine.agree(),
             },
-            13 => end.inbox.push_back(Frame::Data(MAX_DATA * input.file())),
-            14 => end.inbox.push_back(Frame::Data(input.file())),
-            15 => end.inbox.push_front(input.pipe_message()),
-            16 => end.inbox.push_back(input.pipe_message()),
+            13 => end
+                .inbox
+                .push_back(Frame::Data(MAX_DATA * file(&mut input))),
+            14 => end.inbox.push_back(Frame::Data(file(&mut input))),
+            15 => end.inbox.push_front(pipe_message(&mut input)),
+            16 => end.inbox.push_back(pipe_message(&mut input)),
             17 => spoil(&mut end.inbox, &mut input),
             _ => end.inbox.push_back(Frame::Text(input.take(40).to_vec())),
         }
@@ -289,74 +295,59 @@ fn spoil(queue: &mut VecDeque<Frame>, input: &mut Input<'_>) {
                 *byte = input.byte().unwrap_or(b' ');
             }
         }
-        (_, Frame::Data(len)) => *len = input.file(),
+        (_, Frame::Data(len)) => *len = file(input),
     }
 }
 
-struct Input<'a>(&'a [u8]);
+/// A file's number; a few are of none.
+fn file(input: &mut Input<'_>) -> usize {
+    input.below(72)
+}
 
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
+/// A well-formed message at a moment of the input's choosing.
+fn message(input: &mut Input<'_>) -> Frame {
+    let (i, n) = (file(input), file(input) % 6);
+    let hash = format!("{:02x}", n % 2).repeat(32);
+    let text = match input.byte().unwrap_or(0) % 14 {
+        0 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"send"}"#.to_owned(),
+        1 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"receive"}"#.to_owned(),
+        2 => format!(r#"{{"t":"hello","knothole":"x","proto":[{i},{n}],"role":"send"}}"#),
+        3 => format!(r#"{{"t":"manifest","files":[{{"name":"a","size":{n}}}],"more":true}}"#),
+        4 => format!(r#"{{"t":"manifest","files":[{{"name":"a","size":{n}}}],"total":{n}}}"#),
+        5 => format!(r#"{{"t":"file","i":{i}}}"#),
+        6 => format!(r#"{{"t":"end","i":{i},"size":{n},"blake3":"{hash}"}}"#),
+        7 => format!(r#"{{"t":"ack","i":{i},"blake3":"{hash}"}}"#),
+        8 => r#"{"t":"accept"}"#.to_owned(),
+        9 => r#"{"t":"bye"}"#.to_owned(),
+        10 => format!(r#"{{"t":"cancel","reason":"verify","i":{i}}}"#),
+        11 => r#"{"t":"agree"}"#.to_owned(),
+        12 => {
+            r#"{"t":"hello","knothole":"x","proto":[1,1],"role":"send","verify":true}"#.to_owned()
+        }
+        _ => r#"{"t":"shiny","opt":true}"#.to_owned(),
+    };
+    Frame::Text(text.into_bytes())
+}
 
-    fn take(&mut self, most: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(most.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
-
-    fn file(&mut self) -> usize {
-        usize::from(self.byte().unwrap_or(0) % 72)
-    }
-
-    /// A well-formed message at a moment of the input's choosing.
-    fn message(&mut self) -> Frame {
-        let (i, n) = (self.file(), self.file() % 6);
-        let hash = format!("{:02x}", n % 2).repeat(32);
-        let text = match self.byte().unwrap_or(0) % 14 {
-            0 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"send"}"#.to_owned(),
-            1 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"receive"}"#.to_owned(),
-            2 => format!(r#"{{"t":"hello","knothole":"x","proto":[{i},{n}],"role":"send"}}"#),
-            3 => format!(r#"{{"t":"manifest","files":[{{"name":"a","size":{n}}}],"more":true}}"#),
-            4 => format!(r#"{{"t":"manifest","files":[{{"name":"a","size":{n}}}],"total":{n}}}"#),
-            5 => format!(r#"{{"t":"file","i":{i}}}"#),
-            6 => format!(r#"{{"t":"end","i":{i},"size":{n},"blake3":"{hash}"}}"#),
-            7 => format!(r#"{{"t":"ack","i":{i},"blake3":"{hash}"}}"#),
-            8 => r#"{"t":"accept"}"#.to_owned(),
-            9 => r#"{"t":"bye"}"#.to_owned(),
-            10 => format!(r#"{{"t":"cancel","reason":"verify","i":{i}}}"#),
-            11 => r#"{"t":"agree"}"#.to_owned(),
-            12 => r#"{"t":"hello","knothole":"x","proto":[1,1],"role":"send","verify":true}"#
-                .to_owned(),
-            _ => r#"{"t":"shiny","opt":true}"#.to_owned(),
-        };
-        Frame::Text(text.into_bytes())
-    }
-
-    /// The same for a pipe.
-    fn pipe_message(&mut self) -> Frame {
-        let (i, n) = (self.file(), self.file() % 6);
-        let hash = format!("{:02x}", n % 2).repeat(32);
-        let text = match self.byte().unwrap_or(0) % 9 {
-            0 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"pipe"}"#.to_owned(),
-            1 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"pipe","only":"send"}"#
-                .to_owned(),
-            2 => r#"{"t":"agree"}"#.to_owned(),
-            3 => format!(r#"{{"t":"grant","to":{}}}"#, i * n * 20_000),
-            4 => format!(
-                r#"{{"t":"end","i":{},"size":{i},"blake3":"{hash}"}}"#,
-                n / 5
-            ),
-            5 => format!(r#"{{"t":"ack","i":{},"blake3":"{hash}"}}"#, n / 5),
-            6 => format!(r#"{{"t":"stop","size":{i},"blake3":"{hash}"}}"#),
-            7 => r#"{"t":"bye"}"#.to_owned(),
-            _ => return self.message(),
-        };
-        Frame::Text(text.into_bytes())
-    }
+/// The same for a pipe.
+fn pipe_message(input: &mut Input<'_>) -> Frame {
+    let (i, n) = (file(input), file(input) % 6);
+    let hash = format!("{:02x}", n % 2).repeat(32);
+    let text = match input.byte().unwrap_or(0) % 9 {
+        0 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"pipe"}"#.to_owned(),
+        1 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"pipe","only":"send"}"#.to_owned(),
+        2 => r#"{"t":"agree"}"#.to_owned(),
+        3 => format!(r#"{{"t":"grant","to":{}}}"#, i * n * 20_000),
+        4 => format!(
+            r#"{{"t":"end","i":{},"size":{i},"blake3":"{hash}"}}"#,
+            n / 5
+        ),
+        5 => format!(r#"{{"t":"ack","i":{},"blake3":"{hash}"}}"#, n / 5),
+        6 => format!(r#"{{"t":"stop","size":{i},"blake3":"{hash}"}}"#),
+        7 => r#"{"t":"bye"}"#.to_owned(),
+        _ => return message(input),
+    };
+    Frame::Text(text.into_bytes())
 }
 
 #[cfg(test)]
@@ -387,7 +378,7 @@ mod tests {
             data in prop::collection::vec(any::<u8>(), 0..1500),
         ) {
             // Three files; hellos, both agree, both words arrive, manifest, accept; then anything.
-            let mut ops = vec![70 * wish + 2, 0, 4, 23, 24, 0, 4, 0, 13, 4];
+            let mut ops = vec![64 * wish + 2, 0, 4, 23, 24, 0, 4, 0, 13, 4];
             ops.extend(data);
             super::fuzz(&ops);
         }

@@ -12,6 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::hello::Hello;
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// The longest control message, in bytes; below the 64 KiB every WebRTC stack can take (RFC 8831).
 pub const MAX_CONTROL: usize = 65_536;
 

@@ -19,6 +19,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// The largest datagram that is ever sent: 1500 less IPv6 and UDP headers.
 pub const LARGE: usize = 1452;
 /// A datagram up to this size passes any path worth having (RFC 8831 §5: 1200 is safe).

@@ -16,6 +16,10 @@ use super::text::{Packer, Unpacker};
 use super::{Fingerprint, Secret};
 use crate::proto::link::PeerKind;
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// Marks user name fragments that carry an answer, by who made them.
 const TAGS: [(&str, PeerKind); 2] = [("KH", PeerKind::Knothole), ("KW", PeerKind::Plain)];
 /// Base64 characters of 32 bytes, not padded.

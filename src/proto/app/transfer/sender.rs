@@ -223,6 +223,12 @@ impl Sender {
         self.sent_bytes
     }
 
+    /// While the peer's program has the next word: before its hello. Later it is its person, who
+    /// decides, or its disk.
+    pub fn awaited(&self) -> Option<u64> {
+        (self.opening.peer().is_none() && !self.ending.reached()).then_some(0)
+    }
+
     /// Returns how the transfer ended, once it has.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.ending.outcome.as_ref()
