@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures `knothole send` -> `knothole receive` beside other programs, all in one run.
+"""Measures `knothole send` -> `knothole receive` beside other programs, and `knothole pipe` beside
+them, all in one run.
 
 The peers sit in two network namespaces of their own, joined by a veth pair (MTU 1500, IPv4).
 Every section runs its programs in turn, round after round, so that a ratio compares runs
@@ -162,7 +163,7 @@ def die_with_parent():
 class Child:
     """One started process in a session of its own; output goes to files, so no pipe can fill."""
 
-    def __init__(self, argv, where, *, env=None, cwd=None, stdout=None, tied=True):
+    def __init__(self, argv, where, *, env=None, cwd=None, stdin=subprocess.PIPE, stdout=None, tied=True):
         self.name = Path(argv[0]).name
         scratch = Path(tempfile.mkdtemp(dir=SETTINGS.scratch))
         self.out, self.err = scratch / "out", scratch / "err"
@@ -171,10 +172,10 @@ class Child:
         lab, side = where
         with lab.inside(side), open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.start = time.monotonic()
-            # stdin is a pipe that stays open: a sender waiting for a reply line sees no end of file
+            # unless told, stdin is a pipe that stays open: a sender waiting for a reply line sees no end of file
             self.popen = subprocess.Popen(
                 argv,
-                stdin=subprocess.PIPE,
+                stdin=stdin,
                 stdout=stdout if stdout is not None else out,
                 stderr=err,
                 env={**base, **(env or {})},
@@ -199,7 +200,8 @@ class Child:
         self.end = time.monotonic()
         self.code = self.popen.returncode = os.waitstatus_to_exitcode(status)
         os.close(self.pidfd)
-        self.popen.stdin.close()
+        if self.popen.stdin:
+            self.popen.stdin.close()
         CHILDREN.remove(self)
 
     def stop(self, sig=signal.SIGKILL, grace=5.0):
@@ -1102,6 +1104,142 @@ def latency(opt):
         lab.close()
 
 
+class Stream:
+    """A file to the other side's standard output, as a file, as a stream, and through a pipe."""
+
+    def __init__(self, knothole, how):
+        self.knothole, self.how, self.name = knothole, how, f"knothole {how}"
+
+    def run(self, job):
+        piped = self.how == "pipe"
+        quiet = ["--stun", "", "--no-progress"]
+        words = {"send FILE": ["send", str(job.src)], "send -": ["send", "-"], "pipe": ["pipe", "--send-only"]}
+        there = ["pipe", "--recv-only"] if piped else ["receive", "-y", "-o", "-"]
+
+        def events(child):  # beside a stream they go to stderr
+            return self.knothole.events((child.err if piped else child.out).read_text(errors="replace"))
+
+        def invite(child):
+            return next((e["token"] for e in events(child) if e.get("kind") == "invite"), None)
+
+        with landing(job.dst) as out, open(job.src, "rb") as src, open(out / "out", "wb") as dst:
+            r = transfer(
+                job,
+                lambda: Child([self.knothole.binary, *words[self.how], *quiet, "--json"], job.sender_at, stdin=src),
+                invite,
+                lambda token: Child([self.knothole.binary, *there, *quiet, token], job.receiver_at, stdout=dst),
+            )
+            done = [e for e in events(r["_children"][0]) if e.get("event") == "done"]
+            if not done:
+                raise Failed("the sender printed no done event")
+            check_same(job.src, out / "out")
+            r["rate"] = done[-1]["bytes"] / MIB / done[-1]["seconds"]
+            return r
+
+
+class PingPong:
+    """One byte to `cat` and back, again and again: through two pipes, or straight for comparison."""
+
+    WARM_UP, ROUNDS = 200, 2000
+
+    def __init__(self, knothole=None):
+        self.knothole = knothole
+        self.name = "knothole pipe" if knothole else "cat"
+
+    def run(self, job):
+        fds, children = [], []
+
+        def pipe():
+            fds.extend(os.pipe())
+            return fds[-2:]
+
+        def start(*args, **streams):
+            children.append(Child(*args, **streams))
+            return children[-1]
+
+        try:
+            (in_read, in_write), (out_read, out_write) = pipe(), pipe()
+            if self.knothole:
+                argv = [self.knothole.binary, "pipe", "--stun", "", "--no-progress"]
+                first = start([*argv, "-q"], job.sender_at, stdin=in_read, stdout=out_write)
+
+                def invite():
+                    text = first.err.read_text()
+                    return text.split("\n", 1)[0] if "\n" in text else None
+
+                token = first.until(invite, 60)
+                (to_cat, from_second), (to_second, from_cat) = pipe(), pipe()
+                start([*argv, token], job.receiver_at, stdin=to_second, stdout=from_second)
+                start(["cat"], job.receiver_at, stdin=to_cat, stdout=from_cat)
+            else:
+                start(["cat"], job.sender_at, stdin=in_read, stdout=out_write)
+            took = []
+            for n in range(self.WARM_UP + self.ROUNDS):
+                began = time.perf_counter()
+                os.write(in_write, b"x")
+                if not wait_readable([out_read], job.limit):
+                    raise Failed(f"no answer to byte {n}: {children[0].tail()}")
+                os.read(out_read, 1)
+                if n >= self.WARM_UP:
+                    took.append(time.perf_counter() - began)
+            took.sort()
+            return {"e2e": statistics.median(took), "p99": took[len(took) * 99 // 100]}
+        finally:
+            for fd in fds:
+                os.close(fd)
+            for child in children:
+                child.stop()
+
+
+def stream(opt):
+    """A pipe beside the transfer of a file and of a stream, and its latency."""
+    knothole = Knothole(opt.bin)
+    SETTINGS.versions[knothole.name] = knothole.version()
+    store = SETTINGS.shm or SETTINGS.disk
+    lab = Lab()
+    try:
+        src = random_file(store, 64 * MIB if opt.quick else GIB, "payload.bin")
+        job = Job(lab, src, store, limit=opt.limit)
+        series = [Series(p.name, p, job) for p in (Stream(knothole, how) for how in ("send FILE", "send -", "pipe"))]
+        rounds(series, opt.runs)
+        pings = [Series(f"{p.name}, 1 byte and back", p, Job(lab)) for p in (PingPong(knothole), PingPong())]
+        rounds(pings, opt.runs, warm_up=False)
+        print(f"\n{src.stat().st_size // MIB} MiB to the other side's stdout, a file in memory (min / median / max)\n")
+        table(
+            ["", "ok", "payload MiB/s", "end to end MiB/s", "cpu s", "others' cpu", "spread"],
+            [
+                [
+                    s.label,
+                    f"{len(s.values('rate'))}/{len(s.runs)}",
+                    three(s.values("rate"), 0),
+                    three(s.values("e2e_rate"), 0),
+                    three(s.values("cpu")),
+                    percent(statistics.median(v) if (v := s.values("others")) else None),
+                    percent(s.spread("rate")),
+                ]
+                for s in series
+            ],
+        )
+        print(f"One byte to `cat` and back, {PingPong.ROUNDS} times a run, ms (min / median / max of the runs)\n")
+        table(
+            ["", "ok", "median of a run", "99th percentile of a run"],
+            [
+                [
+                    s.label,
+                    f"{len(s.values('e2e'))}/{len(s.runs)}",
+                    *(three([1000 * v for v in s.values(k)], 3) for k in ("e2e", "p99")),
+                ]
+                for s in pings
+            ],
+        )
+        goals = [show_ratio(f"pipe : {s.label}", ratio(series[2], s, "rate")) for s in series[:2]]
+        return {"series": {s.label: s.report() for s in [*series, *pings]}, "goals": goals}
+    finally:
+        (Path(store) / "payload.bin").unlink(missing_ok=True)
+        stop_everything()
+        lab.close()
+
+
 def binary_size(binary):
     sizes = {"as built": os.path.getsize(binary)}
     if strip := shutil.which("strip"):
@@ -1113,7 +1251,7 @@ def binary_size(binary):
 
 # ---------------------------------------------------------------- main
 
-SECTIONS = {"throughput": throughput, "loss": loss, "memory": memory, "latency": latency}
+SECTIONS = {"throughput": throughput, "stream": stream, "loss": loss, "memory": memory, "latency": latency}
 
 
 class SETTINGS:

@@ -124,6 +124,8 @@ fn every_link_between_documents_leads_somewhere() {
             let reached = anchor.is_empty()
                 || headings.any(|line| {
                     let title = line.trim_start_matches('#').trim().to_lowercase();
+                    let kept = |c: &char| c.is_alphanumeric() || "- _".contains(*c);
+                    let title: String = title.chars().filter(kept).collect();
                     title.replace(' ', "-") == anchor
                 });
             assert!(reached, "{document}: {link}");

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use clap::ValueHint;
+
 use super::common::{self, NetArgs, ScreenArgs, Switch};
 use super::failure::Failure;
 use super::server::{StunServer, Transport};
@@ -28,11 +30,11 @@ Examples:
   knothole addr stun.example.org stuns:stun.example.org --json")]
 pub struct Args {
     /// STUN servers to ask instead of those of --stun
-    #[arg(value_name = "SERVER")]
+    #[arg(value_name = "SERVER", value_hint = ValueHint::Hostname)]
     servers: Vec<StunServer>,
 
     /// Ask again and again, this often, and print what has changed
-    #[arg(long, env = "KNOTHOLE_WATCH", value_name = "SECONDS")]
+    #[arg(long, env = "KNOTHOLE_WATCH", value_name = "SECONDS", value_hint = ValueHint::Other)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     watch: Option<u64>,
 
@@ -45,6 +47,7 @@ pub struct Args {
         long,
         env = "KNOTHOLE_TIMEOUT",
         value_name = "DURATION",
+        value_hint = ValueHint::Other,
         default_value = "5s"
     )]
     #[arg(value_parser = common::timeout)]

@@ -2,6 +2,7 @@
 //!
 //! Every value is read and checked before anything touches the network.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::TypedValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::failure::Failure;
 use super::server::{StunList, Transport, TurnServer};
@@ -54,6 +55,16 @@ pub struct ScreenArgs {
     /// Show no progress bar and no line that rewrites itself
     #[arg(long, env = "KNOTHOLE_NO_PROGRESS", value_parser = Switch, action = ArgAction::SetTrue)]
     pub no_progress: bool,
+
+    /// Read settings from this file; '' for none
+    ///
+    /// Settings are long options without the dashes, as in qr = "never", and switches are true or
+    /// false. In a table such as [send] they are for that command alone. What is typed beats a
+    /// variable, a variable beats the file. Without this option the file is
+    /// knothole/config.toml in the XDG config folder, usually ~/.config.
+    #[arg(long, env = "KNOTHOLE_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = None::<&str>)]
+    pub config: Option<OsString>,
 }
 
 impl ScreenArgs {
@@ -62,6 +73,7 @@ impl ScreenArgs {
     pub fn options(&self) -> Options {
         Options {
             json: self.json,
+            stream: false,
             quiet: self.quiet,
             verbose: self.verbose,
             color: self.color,
@@ -80,7 +92,7 @@ pub struct NetArgs {
     /// stun:host?transport=tcp and stuns:host (TLS). Repeat the option or put commas between several. Default: four public servers of different operators
     /// (stun.l.google.com:19302, stun.cloudflare.com, stun.nextcloud.com, global.stun.twilio.com).
     #[arg(long, env = "KNOTHOLE_STUN", value_name = "URL", action = ArgAction::Append)]
-    #[arg(default_value = DEFAULT_STUN, hide_default_value = true)]
+    #[arg(default_value = DEFAULT_STUN, hide_default_value = true, value_hint = ValueHint::Other)]
     pub stun: Vec<StunList>,
 
     /// Use IPv4 only
@@ -94,6 +106,7 @@ pub struct NetArgs {
 
     /// Use this local address, and this port if one is given
     #[arg(long, env = "KNOTHOLE_BIND", value_name = "IP[:PORT]")]
+    #[arg(value_hint = ValueHint::Other)]
     pub bind: Option<Bind>,
 }
 
@@ -141,15 +154,17 @@ pub struct Common {
     ///
     /// A server is turn:host or turn:host:port, over UDP.
     #[arg(long, env = "KNOTHOLE_TURN", value_name = "URL")]
-    #[arg(requires_all = ["turn_user", "turn_pass"])]
+    #[arg(requires_all = ["turn_user", "turn_pass"], value_hint = ValueHint::Other)]
     turn: Option<TurnServer>,
 
     /// User name for the TURN server
     #[arg(long, env = "KNOTHOLE_TURN_USER", value_name = "USER")]
+    #[arg(value_hint = ValueHint::Other)]
     turn_user: Option<String>,
 
     /// Password for the TURN server; better given in the environment
     #[arg(long, env = "KNOTHOLE_TURN_PASS", value_name = "PASSWORD")]
+    #[arg(value_hint = ValueHint::Other)]
     turn_pass: Option<Secret>,
 
     /// How long to wait for a path to the peer, and for a peer that has gone silent
@@ -157,6 +172,7 @@ pub struct Common {
     /// Unless given: a silent peer is waited for 60s, and a first path as long as the invite is
     /// good, since the other person may take their time.
     #[arg(long, env = "KNOTHOLE_TIMEOUT", value_name = "DURATION", value_parser = timeout)]
+    #[arg(value_hint = ValueHint::Other)]
     timeout: Option<Duration>,
 
     #[command(flatten)]

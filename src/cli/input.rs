@@ -16,18 +16,44 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+use rustix::termios::{LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios};
 use tokio::sync::{mpsc, oneshot};
 
 use super::failure::Failure;
 use super::ui::{Ctx, Ui};
+use crate::io::files::read_whole;
+use crate::proto::sdp::{self, Extent};
+use crate::proto::token::picture::{self, PictureError};
+use crate::proto::token::{self, TokenError};
+use crate::report::sanitize::Shown;
 
-/// The longest input that is read: far above any token or session description.
-pub const LIMIT: usize = 64 * 1024;
+/// The longest input that is read: a token in a long chat that was copied as a whole.
+pub const LIMIT: usize = token::MAX_TEXT;
+
+const LIMIT_SHOWN: &str = "256 KiB";
 
 /// A newline that is followed by more within this time is a line break inside a paste: chat
 /// programs break long texts, and nobody types that fast.
 const PASTE_GAP: Duration = Duration::from_millis(50);
+
+/// How long a QR code is looked for in a picture: seconds are enough for any that has one, and
+/// one that was made to be hard ends.
+const LOOKING: Duration = Duration::from_secs(30);
+/// A newline in a session description that is followed by more within this time is within it.
+const LINE_GAP: Duration = Duration::from_millis(500);
+/// The same where its end is missing: the pipe may be slow.
+const STALLED_GAP: Duration = Duration::from_secs(3);
+
+/// What is too long is read on until it pauses for so long, because the shell would take the rest
+/// of a paste for commands. A slow line stalls for longer than [`PASTE_GAP`].
+const STALL: Duration = Duration::from_millis(250);
+/// The same inside a paste whose end is going to be marked: only a lost marker takes as long.
+const MARKED_STALL: Duration = Duration::from_secs(2);
+/// What is too long is not read on for ever either, in bytes: no clipboard is larger.
+const MOST_SWALLOWED: usize = 16 << 20;
+
+/// The most of what was typed that a prompt is asked to show, in bytes: more than any terminal.
+const MOST_SHOWN: usize = 16 * 1024;
 
 /// How often a run with a question looks whether the terminal is its own.
 const FOREGROUND_CHECK: Duration = Duration::from_millis(500);
@@ -41,6 +67,8 @@ pub enum TokenSource {
     File(PathBuf),
     /// `-`.
     Stdin,
+    /// A picture of its QR code; `-` for standard input.
+    Picture(PathBuf),
 }
 
 impl std::fmt::Debug for TokenSource {
@@ -49,6 +77,7 @@ impl std::fmt::Debug for TokenSource {
             Self::Text(_) => f.write_str("Text(..)"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Stdin => f.write_str("Stdin"),
+            Self::Picture(path) => f.debug_tuple("Picture").field(path).finish(),
         }
     }
 }
@@ -62,7 +91,7 @@ impl FromStr for TokenSource {
             (_, Some("")) => Err("the file name after @ is missing".to_owned()),
             (_, Some(path)) => Ok(Self::File(path.into())),
             _ if text.trim().is_empty() => Err("it is empty".to_owned()),
-            _ if text.len() > LIMIT => Err("it is longer than 64 KiB".to_owned()),
+            _ if text.len() > LIMIT => Err(format!("it is longer than {LIMIT_SHOWN}")),
             _ => Ok(Self::Text(text.to_owned())),
         }
     }
@@ -72,7 +101,11 @@ impl TokenSource {
     /// Whether reading it uses up standard input.
     #[must_use]
     pub fn is_stdin(&self) -> bool {
-        *self == Self::Stdin
+        match self {
+            Self::Stdin => true,
+            Self::Picture(path) => path == Path::new("-"),
+            Self::Text(_) | Self::File(_) => false,
+        }
     }
 }
 
@@ -92,6 +125,7 @@ pub async fn read_token(
             let path = path.clone();
             on_thread(ctx, move || read_file(&path)).await?
         }
+        Some(TokenSource::Picture(path)) => read_picture(path, ctx).await?,
         Some(TokenSource::Stdin) if !io::stdin().is_terminal() => {
             on_thread(ctx, read_stdin).await?
         }
@@ -113,6 +147,34 @@ pub async fn read_token(
     }
 }
 
+/// Reads a text from standard input, to its end; one longer than `limit` bytes is cut behind it.
+///
+/// # Errors
+/// It cannot be read, is not UTF-8, or the run was asked to stop.
+pub async fn read_text(limit: u64, ctx: &Ctx) -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        ctx.ui
+            .note("type the text; Ctrl-D on an empty line ends it");
+    }
+    on_thread(ctx, move || {
+        let mut text = Vec::new();
+        let read = io::stdin().lock().take(limit + 1).read_to_end(&mut text);
+        read.map_err(|error| {
+            Failure::usage("cannot read the text from standard input").because(error)
+        })?;
+        // A character cut in the middle belongs to a text that is too long, which comes first.
+        let whole = text.len() as u64 <= limit;
+        String::from_utf8(text).or_else(|error| {
+            if whole || error.utf8_error().error_len().is_some() {
+                return Err(Failure::usage("the text is not UTF-8")
+                    .hint("send it as a stream: knothole send -"));
+            }
+            Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+        })
+    })
+    .await
+}
+
 /// Asks a question that is answered with yes or no; `None` when there is no terminal to ask on,
 /// or the answer was the end of input.
 ///
@@ -121,7 +183,7 @@ pub async fn read_token(
 pub async fn confirm(question: &str, default: bool, ctx: &Ctx) -> Result<Option<bool>, Failure> {
     let choices = if default { "[Y/n]" } else { "[y/N]" };
     loop {
-        match ask_any(&format!("{question} {choices} "), true, ctx).await? {
+        match ask_any(&format!("{question} {choices} "), Kind::Decision, ctx).await? {
             Answer::Nobody | Answer::End => return Ok(None),
             Answer::Line(line) => match line.trim().to_ascii_lowercase().as_str() {
                 "" => return Ok(Some(default)),
@@ -137,9 +199,9 @@ pub async fn confirm(question: &str, default: bool, ctx: &Ctx) -> Result<Option<
 /// standard input that is no terminal. Dropping it stops the reading and gives the terminal back.
 #[derive(Debug)]
 pub struct Lines {
+    /// Dropped first, so that a thread that waits for room in the channel goes on.
     lines: mpsc::Receiver<String>,
-    wake: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _reading: Option<Reading>,
     interactive: bool,
 }
 
@@ -148,23 +210,35 @@ impl Lines {
     /// a terminal can be asked even then. Without anything to read from, no line ever comes.
     #[must_use]
     pub fn start(prompt: &str, stdin_taken: bool, ui: &Ui) -> Self {
+        Self::open(prompt, stdin_taken, false, ui)
+    }
+
+    /// The same for texts of many lines: what comes together is one.
+    #[must_use]
+    pub fn pastes(prompt: &str, stdin_taken: bool, ui: &Ui) -> Self {
+        Self::open(prompt, stdin_taken, true, ui)
+    }
+
+    fn open(prompt: &str, stdin_taken: bool, joins: bool, ui: &Ui) -> Self {
         let terminal = Terminal::find(stdin_taken);
         let interactive = terminal.is_some();
         let reader = match terminal {
-            Some(terminal) => Some(Reader::terminal(terminal, prompt, false, ui)),
-            None if !stdin_taken && !io::stdin().is_terminal() => io::stdin()
-                .as_fd()
-                .try_clone_to_owned()
-                .ok()
-                .map(Reader::lines),
+            Some(terminal) => Some(Reader::terminal(terminal, prompt, Kind::Text, ui)),
+            None if !stdin_taken && !io::stdin().is_terminal() => {
+                io::stdin().as_fd().try_clone_to_owned().ok().map(|input| {
+                    let mut reader = Reader::lines(input);
+                    reader.joins = joins;
+                    reader
+                })
+            }
             None => None,
         };
         let (send, lines) = mpsc::channel(16);
-        let (wake, thread) = reader.and_then(|reader| spawn(reader, send).ok()).unzip();
+        let ui = ui.clone();
+        let refused = move || ui.warn(&too_long().message);
         Self {
             lines,
-            wake,
-            thread,
+            _reading: reader.and_then(|reader| read_lines(reader, send, refused).ok()),
             interactive,
         }
     }
@@ -178,6 +252,11 @@ impl Lines {
         }
     }
 
+    /// Returns the next line; `None` when no more can come.
+    pub async fn recv(&mut self) -> Option<String> {
+        self.lines.recv().await
+    }
+
     /// Whether there is a prompt on a terminal.
     #[must_use]
     pub fn interactive(&self) -> bool {
@@ -185,30 +264,60 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+/// Reads lines on a thread of their own; tells `refused` about one that is too long.
+fn read_lines(
+    reader: Reader,
+    send: mpsc::Sender<String>,
+    refused: impl Fn() + Send + 'static,
+) -> io::Result<Reading> {
+    Reading::start(reader, move |reader, woken| {
+        loop {
+            match reader.next(Some(woken)) {
+                Ok(Got::Line(line)) if line.trim().is_empty() => {}
+                Ok(Got::Line(line)) => {
+                    if send.blocking_send(line).is_err() {
+                        break;
+                    }
+                }
+                Ok(Got::TooLong) => refused(),
+                Ok(Got::End | Got::Woken) | Err(_) => break,
+            }
+        }
+    })
+}
+
+/// A thread that reads. Dropping this ends the reading, and gives the terminal back before anything
+/// else is shown.
+#[derive(Debug)]
+struct Reading {
+    wake: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reading {
+    fn start(
+        mut reader: Reader,
+        read: impl FnOnce(&mut Reader, &OwnedFd) + Send + 'static,
+    ) -> io::Result<Self> {
+        // Closing the one end makes the other readable: that is the whole message.
+        let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)?;
+        let thread = std::thread::Builder::new()
+            .name("input".into())
+            .spawn(move || read(&mut reader, &woken))?;
+        Ok(Self {
+            wake: Some(wake),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Reading {
     fn drop(&mut self) {
-        // First, so that a thread that waits for room in the channel goes on.
-        self.lines.close();
         self.wake = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
-}
-
-fn spawn(mut reader: Reader, send: mpsc::Sender<String>) -> io::Result<(OwnedFd, JoinHandle<()>)> {
-    // Closing the one end makes the other readable: that is the whole message.
-    let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)?;
-    let thread = std::thread::Builder::new()
-        .name("input".into())
-        .spawn(move || {
-            while let Ok(Got::Line(line)) = reader.next(Some(&woken)) {
-                if !line.trim().is_empty() && send.blocking_send(line).is_err() {
-                    break;
-                }
-            }
-        })?;
-    Ok((wake, thread))
 }
 
 /// Gives the terminal back as it was found. Safe to call at any time, from any thread.
@@ -231,6 +340,15 @@ pub(super) fn resumed(ui: &Ui) {
     }
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A text, which may have been typed before the question was there.
+    Text,
+    /// A yes or no, also by the Enter key alone. What was typed before is no answer to it.
+    Decision,
+}
+
 enum Answer {
     Line(String),
     End,
@@ -239,54 +357,49 @@ enum Answer {
 
 async fn ask_line(prompt: &str, ctx: &Ctx) -> Result<Answer, Failure> {
     loop {
-        match ask_any(prompt, false, ctx).await? {
+        match ask_any(prompt, Kind::Text, ctx).await? {
             Answer::Line(line) if line.trim().is_empty() => {}
             answer => return Ok(answer),
         }
     }
 }
 
-async fn ask_any(prompt: &str, empty_counts: bool, ctx: &Ctx) -> Result<Answer, Failure> {
+async fn ask_any(prompt: &str, kind: Kind, ctx: &Ctx) -> Result<Answer, Failure> {
     let Some(terminal) = Terminal::find(false) else {
         return Ok(Answer::Nobody);
     };
-    let mut reader = Reader::terminal(terminal, prompt, empty_counts, &ctx.ui);
-    let (woken, wake) = pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|error| Failure::incomplete("cannot read from the terminal").because(error))?;
+    let unreadable =
+        |error: io::Error| Failure::incomplete("cannot read from the terminal").because(error);
+    let reader = Reader::terminal(terminal, prompt, kind, &ctx.ui);
     let (send, answer) = oneshot::channel();
-    let thread = std::thread::spawn(move || {
-        let got = reader.next(Some(&woken));
-        drop(reader);
-        let _ = send.send(got);
-    });
+    let _reading = Reading::start(reader, |reader, woken| {
+        let _ = send.send(reader.next(Some(woken)));
+    })
+    .map_err(unreadable)?;
     let got = tokio::select! {
         got = answer => got,
-        cause = ctx.stop.wait() => {
-            drop(wake);
-            let _ = thread.join();
-            return Err(Failure::interrupted(cause));
-        }
+        cause = ctx.stop.wait() => return Err(Failure::interrupted(cause)),
     };
     match got {
         Ok(Ok(Got::Line(line))) => Ok(Answer::Line(line)),
         Ok(Ok(Got::TooLong)) => Err(too_long()),
-        Ok(Err(error)) => Err(Failure::incomplete("cannot read from the terminal").because(error)),
+        Ok(Err(error)) => Err(unreadable(error)),
         Ok(Ok(Got::End | Got::Woken)) | Err(_) => Ok(Answer::End),
     }
 }
 
 /// Runs a read that may block for long. The thread is left alone when the run is stopped: it
 /// holds nothing but the read.
-async fn on_thread(
+async fn on_thread<T: Send + 'static>(
     ctx: &Ctx,
-    read: impl FnOnce() -> Result<String, Failure> + Send + 'static,
-) -> Result<String, Failure> {
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     let (send, answer) = oneshot::channel();
     std::thread::spawn(move || {
         let _ = send.send(read());
     });
     tokio::select! {
-        text = answer => text.unwrap_or_else(|_| Err(Failure::incomplete("the read was cut short"))),
+        read = answer => read.unwrap_or_else(|_| Err(Failure::incomplete("the read was cut short"))),
         cause = ctx.stop.wait() => Err(Failure::interrupted(cause)),
     }
 }
@@ -310,6 +423,55 @@ fn read_file(path: &Path) -> Result<String, Failure> {
         return Err(too_long());
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Reads what the QR code in a picture says.
+async fn read_picture(path: &Path, ctx: &Ctx) -> Result<String, Failure> {
+    if path == Path::new("-") && io::stdin().is_terminal() {
+        return Err(
+            Failure::usage("standard input is a terminal, which brings no picture")
+                .kind("picture")
+                .hint("name the file, or pipe it in"),
+        );
+    }
+    let name = match path.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => format!("{path:?}"),
+    };
+    let opened = path.to_owned();
+    let bytes = on_thread(ctx, move || {
+        read_whole(&opened, picture::MAX_PICTURE).map_err(|error| {
+            let failure = Failure::usage(error.to_string()).kind("picture");
+            failure.hint(error.hint().unwrap_or(PictureError::NotAPicture.hint()))
+        })
+    });
+    let bytes = bytes.await?;
+    ctx.ui.phase("looking for a QR code");
+    let about = name.clone();
+    let read = on_thread(ctx, move || {
+        picture::read(&bytes).map_err(|error| {
+            let mut message = format!("no invite in {about}: {error}");
+            match &error {
+                PictureError::NotAnInvite(text) => {
+                    message += &format!("; it says {:.60}", Shown(text));
+                }
+                PictureError::Broken(why) => message += &format!(": {:.60}", Shown(why)),
+                _ => {}
+            }
+            Failure::usage(message).kind("picture").hint(error.hint())
+        })
+    });
+    match tokio::time::timeout(LOOKING, read).await {
+        Ok(read) => read,
+        Err(_) => {
+            let seconds = LOOKING.as_secs();
+            Err(
+                Failure::usage(format!("no QR code was found in {name} within {seconds} s"))
+                    .kind("picture")
+                    .hint(PictureError::NoCode.hint()),
+            )
+        }
+    }
 }
 
 fn read_stdin() -> Result<String, Failure> {
@@ -344,7 +506,11 @@ fn no_token(message: &str) -> Failure {
 }
 
 fn too_long() -> Failure {
-    Failure::usage("the token is longer than 64 KiB; that is no token").kind("token")
+    Failure::usage(format!(
+        "what was given is longer than {LIMIT_SHOWN}; that is no token"
+    ))
+    .kind("token")
+    .hint(TokenError::TooLong.hint())
 }
 
 /// A terminal to ask on.
@@ -393,25 +559,26 @@ struct Reader {
     joins: bool,
     /// Bytes that were read behind the end of the last line.
     ahead: Vec<u8>,
+    /// The prompt does not show yet what was read.
+    undrawn: bool,
     ended: bool,
 }
 
 impl Reader {
-    fn terminal(terminal: Terminal, prompt: &str, empty_counts: bool, ui: &Ui) -> Self {
+    fn terminal(terminal: Terminal, prompt: &str, kind: Kind, ui: &Ui) -> Self {
         let Terminal { input, output } = terminal;
         let question = Question {
             ui: ui.clone(),
             prompt: prompt.to_owned(),
             output,
-            empty_counts,
+            kind,
             mode: None,
             told: false,
         };
-        Self {
-            question: Some(question),
-            joins: true,
-            ..Self::lines(input)
-        }
+        let mut reader = Self::lines(input);
+        reader.question = Some(question);
+        reader.joins = true;
+        reader
     }
 
     fn lines(input: OwnedFd) -> Self {
@@ -421,6 +588,7 @@ impl Reader {
             editor: Editor::default(),
             joins: false,
             ahead: Vec::new(),
+            undrawn: false,
             ended: false,
         }
     }
@@ -438,16 +606,14 @@ impl Reader {
                 Some(question) => question.enter(&self.input)?,
                 None => true,
             };
-            let paste = on_stage && self.editor.newline && self.joins;
-            let timeout = if paste {
-                Some(PASTE_GAP)
-            } else {
-                self.question.as_ref().map(|_| FOREGROUND_CHECK)
+            let pause = self.editor.pause().filter(|_| on_stage && self.joins);
+            let timeout = match pause {
+                // Drawn once all is read that is there: a long paste is not drawn bit by bit.
+                _ if on_stage && self.undrawn => Some(Duration::ZERO),
+                None => self.question.as_ref().map(|_| FOREGROUND_CHECK),
+                some => some,
             };
-            let timespec = timeout.map(|time| Timespec {
-                tv_sec: 0,
-                tv_nsec: time.subsec_nanos().into(),
-            });
+            let timespec = timeout.map(timespec);
             let ours = on_stage.then_some(&self.input);
             let mut fds: Vec<PollFd<'_>> = ours
                 .into_iter()
@@ -462,7 +628,11 @@ impl Reader {
                 return Ok(Got::Woken);
             }
             if ready == 0 {
-                if paste && let Some(got) = self.line() {
+                if std::mem::take(&mut self.undrawn) {
+                    self.draw();
+                } else if pause.is_some()
+                    && let Some(got) = self.line()
+                {
                     return Ok(got);
                 }
                 continue;
@@ -495,6 +665,10 @@ impl Reader {
                     self.ahead = bytes.collect();
                     return Some(self.editor.take().unwrap_or(Got::Line(String::new())));
                 }
+                // A pipe may go on for ever, and no shell takes what is left in it.
+                if self.editor.too_long && self.joins {
+                    return self.editor.take();
+                }
                 continue;
             }
             match self.editor.key(byte) {
@@ -509,17 +683,26 @@ impl Reader {
                 }
             }
         }
-        if let Some(question) = &self.question {
-            question.ui.typed(self.editor.shown());
+        if self.editor.swallowed > MOST_SWALLOWED {
+            return self.line();
         }
+        self.undrawn = self.question.is_some();
         None
+    }
+
+    fn draw(&mut self) {
+        if let Some(question) = &self.question {
+            question.ui.typed(&self.editor.shown());
+        }
     }
 
     /// Ends the line that is being edited; an empty one on a terminal usually does not count.
     fn line(&mut self) -> Option<Got> {
+        self.undrawn = false;
+        self.draw();
         let got = self.editor.take();
         if let Some(question) = &self.question {
-            if got.is_none() && !question.empty_counts {
+            if got.is_none() && question.kind == Kind::Text {
                 question.ui.typed("");
                 return None;
             }
@@ -529,12 +712,49 @@ impl Reader {
     }
 }
 
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: time.as_secs().cast_signed(),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
+impl Drop for Reader {
+    /// The shell would take the rest of a paste for commands.
+    fn drop(&mut self) {
+        let Some(question) = &self.question else {
+            return;
+        };
+        if question.mode.is_none() || !(self.editor.pasting || self.editor.refused) {
+            return;
+        }
+        let mut read = 0;
+        let mut buffer = [0; 4096];
+        while self.editor.pasting && read < MOST_SWALLOWED {
+            let mut fds = [PollFd::new(&self.input, PollFlags::IN)];
+            if !matches!(poll(&mut fds, Some(&timespec(MARKED_STALL))), Ok(1..)) {
+                break;
+            }
+            match rustix::io::read(&self.input, &mut buffer) {
+                Ok(n @ 1..) => {
+                    read += n;
+                    for byte in &buffer[..n] {
+                        self.editor.key(*byte);
+                    }
+                }
+                _ => break,
+            }
+        }
+        let _ = rustix::termios::tcflush(&self.input, QueueSelector::IFlush);
+    }
+}
+
 /// A prompt on a terminal.
 struct Question {
     ui: Ui,
     prompt: String,
     output: Option<File>,
-    empty_counts: bool,
+    kind: Kind,
     mode: Option<RawMode>,
     told: bool,
 }
@@ -556,6 +776,9 @@ impl Question {
         }
         if self.mode.is_none() {
             self.mode = Some(RawMode::enter(terminal)?);
+            if self.kind == Kind::Decision {
+                rustix::termios::tcflush(terminal, QueueSelector::IFlush)?;
+            }
             let output = self.output.as_ref().and_then(|file| file.try_clone().ok());
             self.ui.open_prompt(&self.prompt, output);
         }
@@ -640,12 +863,15 @@ fn foreground(terminal: &OwnedFd) -> bool {
 #[derive(Debug, Default)]
 struct Editor {
     text: Vec<u8>,
-    shown: String,
     escape: Escape,
     pasting: bool,
     /// The last byte ended a line, unless more follows at once.
     newline: bool,
     too_long: bool,
+    /// Bytes that came after it was too long.
+    swallowed: usize,
+    /// A line before this one was too long.
+    refused: bool,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -699,7 +925,8 @@ impl Editor {
             b'\r' | b'\n' if self.pasting => self.push(b' '),
             b'\r' | b'\n' => self.push(b'\n'),
             b'\t' => self.push(b' '),
-            0x04 if self.pasting => {}
+            // Nor is anything else in it a key.
+            0..0x20 | 0x7f if self.pasting => {}
             0x04 if self.text.is_empty() => return Key::End,
             0x04 => return Key::Enter,
             0x08 | 0x7f => {
@@ -723,9 +950,28 @@ impl Editor {
         Key::More
     }
 
+    /// How long the input pauses where the line ends, if it may end here.
+    fn pause(&self) -> Option<Duration> {
+        match (self.too_long, self.pasting) {
+            (true, true) => Some(MARKED_STALL),
+            (true, false) => Some(STALL),
+            (false, _) => self.newline.then(|| self.gap()),
+        }
+    }
+
+    /// A description has many lines, and a slow pipe or terminal brings them one by one.
+    fn gap(&self) -> Duration {
+        match sdp::extent(&String::from_utf8_lossy(&self.text)) {
+            Extent::Whole => PASTE_GAP,
+            Extent::Open => LINE_GAP,
+            Extent::Unfinished => STALLED_GAP,
+        }
+    }
+
     /// Takes a byte as text.
     fn push(&mut self, byte: u8) {
         self.newline = byte == b'\n';
+        self.swallowed += usize::from(self.too_long);
         if self.text.len() < LIMIT {
             self.text.push(byte);
         } else if !byte.is_ascii_whitespace() {
@@ -738,6 +984,7 @@ impl Editor {
         let done = std::mem::take(self);
         // A paste that is not over goes on in the next line.
         self.pasting = done.pasting;
+        self.refused = done.refused || done.too_long;
         if done.too_long {
             return Some(Got::TooLong);
         }
@@ -746,11 +993,13 @@ impl Editor {
         (!text.is_empty()).then(|| Got::Line(text.to_owned()))
     }
 
-    fn shown(&mut self) -> &str {
-        self.shown = String::from_utf8_lossy(&self.text)
+    /// The end of the text, as much as a prompt could show.
+    fn shown(&self) -> String {
+        let from = self.text.len().saturating_sub(MOST_SHOWN);
+        let text = self.text.get(from..).unwrap_or_default();
+        String::from_utf8_lossy(text)
             .trim_end_matches('\n')
-            .to_owned();
-        &self.shown
+            .to_owned()
     }
 }
 
@@ -861,11 +1110,9 @@ mod tests {
         let (mut reader, output) = reader();
         reader.joins = true;
         let (send, lines) = mpsc::channel(1);
-        let (wake, thread) = spawn(reader, send).unwrap();
         let mut lines = Lines {
             lines,
-            wake: Some(wake),
-            thread: Some(thread),
+            _reading: Some(read_lines(reader, send, || ()).unwrap()),
             interactive: false,
         };
         write(&output, b"abc\n").unwrap();
@@ -892,7 +1139,7 @@ mod tests {
         std::fs::write(&path, "AB\nCD\n").unwrap();
         assert_eq!(read_file(&path).unwrap(), "AB\nCD\n");
         std::fs::write(&path, vec![b'x'; LIMIT + 1]).unwrap();
-        assert!(read_file(&path).unwrap_err().message.contains("64 KiB"));
+        assert!(read_file(&path).unwrap_err().message.contains("256 KiB"));
         let gone = read_file(&dir.path().join("gone")).unwrap_err();
         assert_eq!(gone.exit, crate::exit::Exit::Usage);
         assert!(gone.to_string().contains("No such file"), "{gone}");

@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::Command;
+use clap::{Command, ValueHint};
 use clap_mangen::Man;
 
+use super::SETTINGS;
 use super::failure::Failure;
 use super::ui::Ui;
 use crate::exit::{Exit, TABLE};
+
+/// The day on which the manual was last gone over: the same whenever the pages are made.
+const EDITION: &str = "2026-11-24";
 
 /// Print the manual page, or write all pages to a folder
 #[derive(clap::Args, Clone, Debug)]
@@ -18,7 +22,7 @@ Examples:
   knothole man ~/.local/share/man/man1")]
 pub struct Args {
     /// Folder to write one page a subcommand to; made if it is not there
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
 }
 
@@ -76,13 +80,14 @@ fn page(name: &str, command: Command, see_also: &[String]) -> String {
         .map(ToString::to_string)
         .unwrap_or_default();
     let has_subcommands = command.has_subcommands();
-    let man = Man::new(command)
-        .title(name.to_uppercase())
-        .source(format!("knothole {version}"))
-        .manual("Knothole Manual");
-    let mut page = Vec::new();
+    let takes_settings = command.get_arguments().any(|arg| arg.get_id() == "config");
+    let man = Man::new(command);
+    let mut page = format!(
+        ".TH {} 1 \"{EDITION}\" \"knothole {version}\" \"Knothole Manual\"\n",
+        name.to_uppercase()
+    )
+    .into_bytes();
     // Writing to a vector does not fail.
-    let _ = man.render_title(&mut page);
     let _ = man.render_name_section(&mut page);
     let _ = man.render_synopsis_section(&mut page);
     let _ = man.render_description_section(&mut page);
@@ -90,9 +95,12 @@ fn page(name: &str, command: Command, see_also: &[String]) -> String {
     if has_subcommands {
         let _ = man.render_subcommands_section(&mut page);
     }
-    let mut page = String::from_utf8_lossy(&page).into_owned();
+    let mut page = String::from_utf8_lossy(&page).replace("\n.br\n\n.br\n", "\n.sp\n");
     if let Some(examples) = examples.strip_prefix("Examples:\n") {
         verbatim(&mut page, "EXAMPLES", examples);
+    }
+    if takes_settings || has_subcommands {
+        settings(&mut page);
     }
     verbatim(&mut page, "EXIT STATUS", TABLE);
     let list: Vec<String> = see_also
@@ -101,6 +109,22 @@ fn page(name: &str, command: Command, see_also: &[String]) -> String {
         .collect();
     let _ = writeln!(page, ".SH \"SEE ALSO\"\n{}", list.join(",\n"));
     page
+}
+
+/// The paragraphs filled, the file between them as it is.
+fn settings(page: &mut String) {
+    page.push_str(".SH \"SETTINGS\"\n");
+    let mut as_it_is = false;
+    for line in SETTINGS.lines().filter(|line| !line.is_empty()) {
+        let is_file = line.starts_with("    ");
+        page.push_str(match (as_it_is, is_file) {
+            (false, true) => ".PP\n.nf\n.RS\n",
+            (true, false) => ".RE\n.fi\n.PP\n",
+            _ => "",
+        });
+        as_it_is = is_file;
+        let _ = writeln!(page, "{}", escape(line.trim_start()));
+    }
 }
 
 fn verbatim(page: &mut String, title: &str, text: &str) {

@@ -6,27 +6,33 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::{ArgAction, ValueHint};
 use tokio::sync::mpsc;
 
-use super::common::{self, Reach, Via};
+use super::common::{self, Reach, Switch, Via};
+use super::describe;
 use super::failure::Failure;
 use super::input::{self, Lines, TokenSource};
-use super::qr;
-use super::ui::{Ctx, When};
+use super::qr::{self, Picture, QrFile};
+use super::suggest;
+use super::ui::{self, Ctx, When};
 use crate::exit::Exit;
 use crate::io::peer::{
     Endpoint, Granted, Issuer, Joiner, Link, LinkError, Notice, PathKind, Waiting, unix_now, window,
 };
+use crate::proto::app::Local;
+use crate::proto::sdp;
 use crate::proto::token::{self, Candidate, Invite, Reply, Token, TokenError};
 use crate::report::human;
 use crate::report::model::{self, Event, State, TokenKind};
+use crate::report::sanitize::Shown;
 
 /// A joiner that is not connected by then shows its reply code.
 const REPLY_AFTER: Duration = Duration::from_secs(3);
 /// How often a folder is looked at for the other side's file.
 const LOOK: Duration = Duration::from_millis(50);
 /// A token file holds little; more is not one.
-const MAX_TOKEN_FILE: u64 = 64 * 1024;
+const MAX_TOKEN_FILE: u64 = input::LIMIT as u64;
 /// The window that a link wants; less is worth a word at -v.
 const WANTED_BUFFER: usize = 4 << 20;
 
@@ -41,15 +47,59 @@ pub struct MeetArgs {
         value_name = "DURATION",
         default_value = "1h"
     )]
-    #[arg(value_parser = common::expires)]
-    expires: Duration,
+    #[arg(value_parser = common::expires, value_hint = ValueHint::Other)]
+    pub(super) expires: Duration,
 
     /// Exchange invite and reply as files in a folder that both sides see
-    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR")]
+    #[arg(long, env = "KNOTHOLE_VIA", value_name = "file:DIR", value_hint = ValueHint::Other)]
     via: Option<Via>,
+
+    /// Write the invite as a picture of its QR code, PNG or SVG by its name
+    #[arg(long, env = "KNOTHOLE_QR_FILE", value_name = "FILE.png|.svg")]
+    qr_file: Option<QrFile>,
+
+    /// Join the invite in a picture of its QR code, PNG or JPEG; - for standard input
+    #[arg(long, env = "KNOTHOLE_QR_IMAGE", value_name = "PICTURE|-")]
+    #[arg(conflicts_with = "qr_file")]
+    qr_image: Option<PathBuf>,
+
+    /// Ask the terminal to copy what goes to the other side: the invite, or the reply code
+    #[arg(long, env = "KNOTHOLE_COPY", value_parser = Switch, action = ArgAction::SetTrue)]
+    copy: bool,
+
+    /// Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer
+    ///
+    /// Offers and answers are printed as the JSON that browsers use and read as JSON or SDP.
+    /// Candidates of the other side may follow, one a line. An offer in place of an invite is
+    /// answered also without this option.
+    #[arg(long, env = "KNOTHOLE_SDP", value_parser = Switch, action = ArgAction::SetTrue)]
+    sdp: bool,
+
+    /// Have both sides compare six words on their screens before anything is sent
+    ///
+    /// They are made from both certificates, so they differ when somebody in the middle exchanged
+    /// the invite. Read them to each other; nothing moves until both sides have said yes.
+    #[arg(long, env = "KNOTHOLE_VERIFY", value_parser = Switch, action = ArgAction::SetTrue)]
+    pub verify: bool,
 }
 
 impl MeetArgs {
+    /// Where the invite to join comes from: the token that was given, or else the picture.
+    #[must_use]
+    pub fn source(&self, token: Option<&TokenSource>) -> Option<TokenSource> {
+        let picture = || self.qr_image.clone().map(TokenSource::Picture);
+        token.cloned().or_else(picture)
+    }
+
+    /// What this side says about itself.
+    #[must_use]
+    pub fn local(&self) -> Local<'static> {
+        Local {
+            version: env!("CARGO_PKG_VERSION"),
+            verify: self.verify,
+        }
+    }
+
     /// Whether tokens travel in another way than through the standard streams.
     #[must_use]
     pub fn has_way(&self) -> bool {
@@ -81,8 +131,16 @@ pub struct Meeting<'a> {
     pub command: &'static str,
     /// Standard input carries the data, so no reply can come from it.
     pub stdin_taken: bool,
-    /// Standard output carries the data: the joiner's reply code goes to stderr.
+    /// Standard output carries received data: the joiner's reply code goes to stderr.
     pub stdout_taken: bool,
+}
+
+impl Meeting<'_> {
+    /// Where tokens travel, if not through the standard streams.
+    pub(super) fn folder(&self) -> Option<Folder> {
+        let via = self.args.via.as_ref();
+        via.map(|Via::File(folder)| Folder::new(folder))
+    }
 }
 
 /// Meets the other side.
@@ -91,13 +149,20 @@ pub struct Meeting<'a> {
 /// Nobody came, the token is no good, no path was found, or the user ended it.
 pub async fn meet(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     match &meeting.role {
+        Role::Issuer if meeting.args.sdp => describe::offer(meeting, ctx).await,
         Role::Issuer => issue(meeting, ctx).await,
+        Role::Joiner(_) if meeting.args.qr_file.is_some() => Err(Failure::usage(
+            "--qr-file writes the invite that this side makes, and this side joins one",
+        )
+        .hint("leave it out here, and use it where the invite is made")),
         Role::Joiner(token) => join(meeting, token.as_ref(), ctx).await,
     }
 }
 
 /// Prints an invite and waits for the joiner.
 async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
+    let qr_file = meeting.args.qr_file.as_ref().map(QrFile::plan);
+    let mut qr_file = qr_file.transpose()?;
     ctx.ui.state(State::Gathering)?;
     let opened = stoppable(
         ctx,
@@ -118,15 +183,11 @@ async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
         ctx.ui
             .verbose(1, &format!("left {addr} out of the invite: {why}"));
     }
-    let folder = meeting
-        .args
-        .via
-        .as_ref()
-        .map(|Via::File(folder)| Folder::new(folder));
+    let folder = meeting.folder();
     if let Some(folder) = &folder {
         folder.clear_reply();
     }
-    show_invite(meeting, folder.as_ref(), &invite, ctx)?;
+    show_invite(meeting, folder.as_ref(), qr_file.as_mut(), &invite, ctx)?;
     ctx.ui.state(State::Waiting)?;
 
     let (replies_tx, mut replies) = mpsc::channel(4);
@@ -134,7 +195,7 @@ async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     let mut failed = None;
     let said = |waiting: Waiting| match waiting {
         Waiting::Notice(Notice::ServerFailed { server, why }) => {
-            ui.verbose(1, &format!("STUN server {server}: {why}"));
+            ui.verbose(1, &format!("STUN server {server}: {}", Shown(&why)));
         }
         Waiting::Notice(Notice::MappingMoved { from, to }) => {
             ui.warn(&format!(
@@ -142,7 +203,9 @@ async fn issue(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
             ));
         }
         Waiting::Reissued(invite) => {
-            if let Err(error) = show_invite(meeting, folder.as_ref(), &invite, ctx) {
+            if let Err(error) =
+                show_invite(meeting, folder.as_ref(), qr_file.as_mut(), &invite, ctx)
+            {
                 failed = Some(error);
             }
         }
@@ -181,20 +244,20 @@ async fn join(
     token: Option<&TokenSource>,
     ctx: &Ctx,
 ) -> Result<Link, Failure> {
-    let folder = meeting
-        .args
-        .via
-        .as_ref()
-        .map(|Via::File(folder)| Folder::new(folder));
+    let folder = meeting.folder();
     let text = match (&folder, token) {
         (Some(folder), None) => {
             ctx.ui
                 .phase(&format!("waiting for {}", folder.invite.display()));
             stoppable(ctx, folder.wait_for_invite(meeting.reach.bound)).await??
         }
+        (_, source) if meeting.args.sdp => input::read_token(source, "offer: ", ctx).await?,
         (_, source) => input::read_token(source, "invite: ", ctx).await?,
     };
-    let invite = read_invite(&text)?;
+    if meeting.args.sdp || sdp::resembles(&text) {
+        return describe::answer(meeting, &text, folder.as_ref(), ctx).await;
+    }
+    let invite = read_invite(&text, token)?;
     ctx.ui.state(State::Connecting)?;
     let started = Joiner::start(&meeting.reach.network, &invite, meeting.reach.bound);
     let mut joiner = stoppable(ctx, started)
@@ -261,10 +324,16 @@ async fn open(
 fn show_invite(
     meeting: &Meeting<'_>,
     folder: Option<&Folder>,
+    qr_file: Option<&mut Picture>,
     invite: &Invite,
     ctx: &Ctx,
 ) -> Result<(), Failure> {
     let text = invite.encode();
+    let has_file = qr_file.is_some();
+    // First: who waits for the invite may want the picture.
+    if let Some(file) = qr_file {
+        file.write(&text, ctx)?;
+    }
     if let Some(folder) = folder {
         folder.write_invite(&text)?;
     } else {
@@ -275,17 +344,39 @@ fn show_invite(
         token: text.clone(),
     })?;
     if folder.is_none() {
-        qr::show(&ctx.ui, &text, meeting.qr);
+        copy(meeting, &text, "the invite", ctx);
         let good = human::duration(meeting.args.expires);
         ctx.ui.note(&format!(
             "On the other side, within {good}:\n  {} {text}",
             meeting.command
         ));
+        // Last, so that all of it is on the screen, whatever scrolled away above.
+        qr::show(&ctx.ui, &text, meeting.qr, has_file);
     }
     Ok(())
 }
 
+/// Asks the terminal to copy what goes to the other side, if that is wanted.
+fn copy(meeting: &Meeting<'_>, text: &str, what: &str, ctx: &Ctx) {
+    if !meeting.args.copy {
+        return;
+    }
+    match ctx.ui.copy(text) {
+        Ok(()) => {
+            let tmux = if ui::env("TMUX").is_some() {
+                " (tmux needs set-clipboard on)"
+            } else {
+                ""
+            };
+            ctx.ui
+                .note(&format!("asked the terminal to copy {what}{tmux}"));
+        }
+        Err(why) => ctx.ui.note(&format!("{what} is not copied: {why}")),
+    }
+}
+
 fn show_reply(meeting: &Meeting<'_>, code: &str, ctx: &Ctx) -> Result<(), Failure> {
+    copy(meeting, code, "the reply code", ctx);
     ctx.ui
         .note("Not connected yet. Type this reply code where the invite was made:");
     if meeting.stdout_taken {
@@ -335,12 +426,8 @@ async fn read_replies(
     }
 }
 
-fn read_invite(text: &str) -> Result<Invite, Failure> {
-    let invite = token::parse_invite(text).map_err(|error| {
-        Failure::usage(error.to_string())
-            .kind("token")
-            .hint(error.hint())
-    })?;
+fn read_invite(text: &str, source: Option<&TokenSource>) -> Result<Invite, Failure> {
+    let invite = token::parse_invite(text).map_err(|error| suggest::token(&error, source))?;
     let now = unix_now();
     if invite.is_expired(now) {
         let ago = human::duration(Duration::from_secs(now.saturating_sub(invite.expires_at())));
@@ -354,7 +441,7 @@ fn read_invite(text: &str) -> Result<Invite, Failure> {
 }
 
 /// Says which path was found.
-fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
+pub(super) fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
     ctx.ui.state(State::Connected)?;
     if let Some(path) = link.path() {
         let rtt_ms = path
@@ -390,7 +477,7 @@ fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
 }
 
 /// Says what gathering found out, where it matters.
-fn tell_sockets(ctx: &Ctx, endpoint: &mut Endpoint) {
+pub(super) fn tell_sockets(ctx: &Ctx, endpoint: &mut Endpoint) {
     tell_buffers(ctx, endpoint.granted());
     tell_servers(ctx, endpoint);
     for seen in endpoint.mappings().iter().filter(|seen| seen.len() > 1) {
@@ -403,7 +490,8 @@ fn tell_servers(ctx: &Ctx, endpoint: &mut Endpoint) {
     let alone = endpoint.mappings().iter().all(Vec::is_empty);
     while let Some(notice) = endpoint.try_notice() {
         if let Notice::ServerFailed { server, why } = notice {
-            let text = format!("server {server}: {why}");
+            // It may quote the server.
+            let text = format!("server {server}: {}", Shown(&why));
             // One that answers is enough; when none does, each failure explains a missing path.
             if alone {
                 ctx.ui.warn(&text);
@@ -430,10 +518,10 @@ fn tell_buffers(ctx: &Ctx, granted: Granted) {
 pub fn failure(error: LinkError, what: &str) -> Failure {
     let message = format!("{what}: {error}");
     match error {
-        LinkError::Lost(_) => Failure::incomplete(message)
+        LinkError::Lost(_) | LinkError::Mute(_) => Failure::incomplete(message)
             .kind("lost")
             .hint("the network or the other side went away; send again when both are there"),
-        LinkError::Closed => Failure::incomplete(message).kind("closed"),
+        LinkError::Closed | LinkError::Crowded => Failure::incomplete(message).kind("closed"),
         LinkError::Expired => Failure::incomplete(message)
             .kind("expired")
             .hint("make a new invite; --expires makes it last longer"),
@@ -444,6 +532,16 @@ pub fn failure(error: LinkError, what: &str) -> Failure {
         LinkError::Handshake => Failure::incomplete(message)
             .kind("handshake")
             .hint("someone else may have joined with the same invite; ask for a new one"),
+        LinkError::Certificate => Failure::unverified(message).kind("certificate").hint(
+            "the description may be of another run, or somebody is in the middle: exchange both \
+             descriptions again, in a way you trust",
+        ),
+        LinkError::CertificateRefused => Failure::unverified(message)
+            .kind("certificate")
+            .hint("the other side may have a description of another run: exchange both again"),
+        LinkError::NoChannel => Failure::incomplete(message)
+            .kind("no-channel")
+            .hint("the side that makes the offer must open the data channel, before the offer"),
         LinkError::System(error) => Failure {
             cause: Some(error),
             ..Failure::incomplete(what).kind("system")
@@ -452,7 +550,7 @@ pub fn failure(error: LinkError, what: &str) -> Failure {
 }
 
 /// Runs `work` unless the user stops it first.
-async fn stoppable<T>(ctx: &Ctx, work: impl Future<Output = T>) -> Result<T, Failure> {
+pub(super) async fn stoppable<T>(ctx: &Ctx, work: impl Future<Output = T>) -> Result<T, Failure> {
     tokio::select! {
         biased;
         cause = ctx.stop.wait() => Err(Failure::interrupted(cause)),
@@ -461,7 +559,7 @@ async fn stoppable<T>(ctx: &Ctx, work: impl Future<Output = T>) -> Result<T, Fai
 }
 
 /// A folder that both sides see, with the files `invite` and `reply`.
-struct Folder {
+pub(super) struct Folder {
     invite: PathBuf,
     reply: PathBuf,
 }
@@ -474,20 +572,20 @@ impl Folder {
         }
     }
 
-    fn write_invite(&self, text: &str) -> Result<(), Failure> {
+    pub fn write_invite(&self, text: &str) -> Result<(), Failure> {
         write_whole(&self.invite, text)
     }
 
-    fn write_reply(&self, text: &str) -> Result<(), Failure> {
+    pub fn write_reply(&self, text: &str) -> Result<(), Failure> {
         write_whole(&self.reply, text)
     }
 
     /// A reply of an earlier run would be taken for one to this invite.
-    fn clear_reply(&self) {
+    pub fn clear_reply(&self) {
         remove(&self.reply);
     }
 
-    fn clear_invite(&self) {
+    pub fn clear_invite(&self) {
         remove(&self.invite);
     }
 
@@ -510,7 +608,7 @@ impl Folder {
     }
 
     /// The next new content of `reply`.
-    async fn next_reply(&self) -> String {
+    pub async fn next_reply(&self) -> String {
         loop {
             if let Some(text) = read_token_file(&self.reply) {
                 remove(&self.reply);

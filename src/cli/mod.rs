@@ -9,13 +9,16 @@
 pub mod addr;
 pub mod common;
 pub mod completions;
+mod config;
+mod defaults;
+mod describe;
 mod diary;
-mod environment;
 pub mod failure;
 pub mod input;
 pub mod man;
 mod meet;
 pub mod nat;
+pub mod pipe;
 pub mod progress;
 pub mod qr;
 pub mod receive;
@@ -25,19 +28,26 @@ pub mod serve;
 pub mod server;
 mod servers;
 pub mod signals;
+mod suggest;
 pub mod token;
 mod transfer;
 pub mod ui;
+mod words;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
+use clap::builder::StyledStr;
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::defaults::{Added, Bound};
 use self::failure::Failure;
 use self::signals::Stop;
-use self::ui::{Ctx, Options, Ui, When};
+use self::ui::{Ctx, Options, Palette, Ui, When};
 use crate::exit::{Exit, TABLE};
 
 /// Move files straight between two machines
@@ -52,10 +62,7 @@ use crate::exit::{Exit, TABLE};
     arg_required_else_help = true
 )]
 #[command(disable_help_subcommand = true, subcommand_required = true)]
-#[command(after_help = "\
-Examples:
-  knothole send photo.jpg
-  knothole receive")]
+#[command(after_help = EXAMPLES)]
 #[command(after_long_help = LONG_END.as_str())]
 pub struct Cli {
     #[command(subcommand)]
@@ -68,6 +75,7 @@ enum Command {
     Send(send::Args),
     #[command(visible_aliases = ["recv", "rx"])]
     Receive(receive::Args),
+    Pipe(pipe::Args),
     #[command(visible_alias = "stun")]
     Addr(addr::Args),
     Nat(nat::Args),
@@ -78,15 +86,80 @@ enum Command {
     Man(man::Args),
 }
 
-static LONG_END: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
-    format!("Examples:\n  knothole send photo.jpg\n  knothole receive\n\nExit codes:\n{TABLE}")
-});
+/// What `knothole` alone says: the jobs there are, each with its line. As narrow as a terminal is.
+pub const FIRST: &str = "\
+knothole moves data straight from one
+terminal to another, without a server.
+
+Move files:
+  knothole send photo.jpg
+  knothole receive KH...
+Move a stream:
+  tar c folder | knothole send -
+  knothole receive -o - KH... | tar x
+Look at an invite, or at this machine:
+  knothole token KH...
+  knothole selftest
+In a script, without a question:
+  knothole send data.bin --json
+  knothole receive -y --json KH...
+
+All commands:  knothole --help
+All about one: knothole send --help
+";
+
+const EXAMPLES: &str = "\
+Examples:
+  knothole send photo.jpg
+  knothole receive";
+
+/// Where settings come from, for the help and for the manual: paragraphs, and a file as it is.
+pub(super) const SETTINGS: &str = "  \
+  Every option can also be set by a variable, such as KNOTHOLE_QR for --qr, or in the file \
+~/.config/knothole/config.toml:
+
+    qr = \"never\"
+    stun = [\"stun.example.org\", \"192.0.2.1:3478\"]
+    [receive]
+    output = \"Downloads\"
+    rename = true
+
+  What is typed beats a variable, a variable beats the file. --config names another file, \
+--config '' none.
+";
+
+static LONG_END: LazyLock<String> =
+    LazyLock::new(|| format!("{EXAMPLES}\n\nSettings:\n{SETTINGS}\nExit codes:\n{TABLE}"));
 
 /// Returns the definition that parser, help, completions and manual pages are made from.
 #[must_use]
 pub fn command() -> clap::Command {
     // Values of variables are never shown: some are secrets, and help is the same everywhere.
     Cli::command().mut_subcommands(|sub| sub.mut_args(|arg| arg.hide_env_values(true)))
+}
+
+/// The same, with lines that are there to be copied kept from being broken.
+fn command_for_screen() -> clap::Command {
+    let keep = |text: Option<&StyledStr>| text.map(|text| keep_lines(&text.to_string()));
+    let kept = |command: clap::Command| {
+        let short = keep(command.get_after_help()).unwrap_or_default();
+        let long = keep(command.get_after_long_help()).unwrap_or_else(|| short.clone());
+        command.after_help(short).after_long_help(long)
+    };
+    kept(command()).mut_subcommands(kept)
+}
+
+/// A space in a line that is not to be broken; clap breaks lines at plain spaces only.
+const KEPT_SPACE: char = '\u{a0}';
+
+fn keep_lines(text: &str) -> String {
+    let keep = |line: &str| line.starts_with("    ") || line.contains("knothole ");
+    let line = |line: &str| match line.get(..2) {
+        Some("  ") if keep(line) => line.replace(' ', &KEPT_SPACE.to_string()) + "\n",
+        _ => format!("{line}\n"),
+    };
+    let text: String = text.lines().map(line).collect();
+    text.trim_end().to_owned()
 }
 
 /// Runs the program: `args` is the whole command line, with the program's name first.
@@ -96,28 +169,55 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         input::restore_terminal();
         hook(panic);
     }));
-    let args: Vec<OsString> = args.into_iter().collect();
-    let parsed = environment::bind(command(), &args)
-        .try_get_matches_from(&args)
+    let args = asked_for_help(args.into_iter().collect());
+    let bound = match defaults::bind(command_for_screen(), args.clone()) {
+        Ok(bound) => bound,
+        Err(failure) => {
+            let ui = Ui::new(unparsed_options(&args), Stop::new());
+            return end(&ui, Err(failure)).into();
+        }
+    };
+    let parsed = bound
+        .command
+        .clone()
+        .try_get_matches_from(&bound.args)
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let exit = match parsed {
-        Ok(cli) => dispatch(cli.command),
-        Err(error) => told(&error, &args),
+        Ok(cli) => dispatch(cli.command, &bound),
+        Err(error) => match fails_alone(&bound) {
+            Some(error) => told(error, &bound, None),
+            None => told(error, &bound, bound.added.as_ref()),
+        },
     };
     exit.into()
 }
 
-fn dispatch(command: Command) -> Exit {
+/// People type `knothole help` and `knothole help send`, so that works too.
+fn asked_for_help(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|word| word == "help") {
+        args.remove(1);
+        args.truncate(2);
+        args.push("--help".into());
+    }
+    args
+}
+
+fn dispatch(command: Command, bound: &Bound) -> Exit {
     match command {
-        Command::Send(args) => drive(args.common.screen.options(), |ctx| send::run(args, ctx)),
-        Command::Receive(args) => {
-            drive(args.common.screen.options(), |ctx| receive::run(args, ctx))
+        Command::Send(args) => drive(args.common.screen.options(), bound, |ctx| {
+            send::run(args, ctx)
+        }),
+        Command::Receive(args) => drive(args.common.screen.options(), bound, |ctx| {
+            receive::run(args, ctx)
+        }),
+        Command::Pipe(args) => drive(args.options(), bound, |ctx| pipe::run(args, ctx)),
+        Command::Token(args) => drive(args.screen.options(), bound, |ctx| token::run(args, ctx)),
+        Command::Selftest(args) => {
+            drive(args.screen.options(), bound, |ctx| selftest::run(args, ctx))
         }
-        Command::Addr(args) => drive(args.screen.options(), |ctx| addr::run(args, ctx)),
-        Command::Nat(args) => drive(args.screen.options(), |ctx| nat::run(args, ctx)),
-        Command::Serve(args) => drive(args.screen.options(), |ctx| serve::run(args, ctx)),
-        Command::Token(args) => drive(args.screen.options(), |ctx| token::run(args, ctx)),
-        Command::Selftest(args) => drive(args.screen.options(), |ctx| selftest::run(args, ctx)),
+        Command::Addr(args) => drive(args.screen.options(), bound, |ctx| addr::run(args, ctx)),
+        Command::Nat(args) => drive(args.screen.options(), bound, |ctx| nat::run(args, ctx)),
+        Command::Serve(args) => drive(args.screen.options(), bound, |ctx| serve::run(args, ctx)),
         Command::Completions(args) => print(|ui| completions::run(&args, ui)),
         Command::Man(args) => print(|ui| man::run(&args, ui)),
     }
@@ -130,7 +230,7 @@ fn print(run: impl FnOnce(&Ui) -> Result<Exit, Failure>) -> Exit {
 }
 
 /// Runs a command on a runtime, with signals turned into polite requests to stop.
-fn drive<F>(options: Options, run: impl FnOnce(Ctx) -> F) -> Exit
+fn drive<F>(options: Options, bound: &Bound, run: impl FnOnce(Ctx) -> F) -> Exit
 where
     F: Future<Output = Result<Exit, Failure>>,
 {
@@ -153,6 +253,10 @@ where
         }
     };
     diary::start(&ui);
+    bound.warnings.iter().for_each(|warning| ui.warn(warning));
+    if let Some(added) = &bound.added {
+        ui.verbose(1, &added.to_string());
+    }
     let result = runtime.block_on(run(Ctx {
         ui: ui.clone(),
         stop,
@@ -173,69 +277,113 @@ fn end(ui: &Ui, result: Result<Exit, Failure>) -> Exit {
     exit
 }
 
-/// Prints help, the version, or what is wrong with the command line.
-fn told(error: &clap::Error, args: &[OsString]) -> Exit {
-    let text = error.render();
-    let typed = |flag: &str| {
-        args.iter()
-            .take_while(|arg| *arg != "--")
-            .any(|arg| arg == flag)
+/// Prints help, the version, or what is wrong with the command line, with what a config file
+/// `added` to it.
+fn told(mut error: clap::Error, bound: &Bound, added: Option<&Added>) -> Exit {
+    let options = Options {
+        stream: bound.args.get(1).is_some_and(|name| name == "pipe"),
+        ..unparsed_options(&bound.args)
     };
-    let choice = color_choice(args);
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && bound.args.len() < 2 {
+        // A script whose command got lost shall notice: this is help, but nothing was done.
+        told_in_json(options, Failure::usage("a command is missing"));
+        return said(&first_screen(options.color), Exit::Usage);
+    }
+    suggest::command(&mut error, &bound.command);
+    let text = error.render();
     let shown = |tty| {
-        if ui::color(choice, tty, &ui::env) {
+        let text = if ui::color(options.color, tty, &ui::env) {
             text.ansi().to_string()
         } else {
             text.to_string()
-        }
+        };
+        text.replace(KEPT_SPACE, " ")
     };
     if !error.use_stderr() {
         let ui = Ui::new(Options::default(), Stop::new());
         let shown = shown(std::io::stdout().is_terminal());
         return end(&ui, ui.raw(shown.as_bytes()).map(|()| Exit::Done));
     }
-    let json = typed("--json")
-        || ui::env("KNOTHOLE_JSON").and_then(|v| common::Switch::read(&v)) == Some(true);
-    if json {
-        let plain = text.to_string();
-        let message = plain
-            .split("\n\n")
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: ");
-        let words: Vec<&str> = message.split_whitespace().collect();
-        let ui = Ui::new(
-            Options {
-                json,
-                ..Options::default()
-            },
-            Stop::new(),
-        );
-        let _ = ui.event(&Failure::usage(words.join(" ")).event());
+    let mut shown = shown(std::io::stderr().is_terminal());
+    let mut tips = suggest::tips(&error);
+    if let Some(added) = added {
+        shown += &format!("hint: {added}\n");
+        tips = Some(added.to_string());
     }
-    // Nothing can be done about a stderr that is gone.
-    let _ = std::io::stderr().write_all(shown(std::io::stderr().is_terminal()).as_bytes());
-    Exit::Usage
+    let plain = text.to_string();
+    let message = plain
+        .split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("error: ");
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let failure = Failure {
+        hint: tips,
+        ..Failure::usage(words.join(" "))
+    };
+    if told_in_json(options, failure) {
+        return Exit::Usage;
+    }
+    said(&shown, Exit::Usage)
 }
 
-/// Finds `--color` on a command line that may be wrong elsewhere.
-fn color_choice(args: &[OsString]) -> When {
+/// Tells scripts; true where the events leave no room for other words.
+fn told_in_json(options: Options, failure: Failure) -> bool {
+    let ui = Ui::new(options, Stop::new());
+    // A stdout that is gone changes nothing: the command line is wrong anyway.
+    let _ = ui.event(&failure.event());
+    options.json && ui.is_silent()
+}
+
+/// What is wrong with the command line even without what the config file added.
+fn fails_alone(bound: &Bound) -> Option<clap::Error> {
+    let command = bound.command.clone();
+    command.try_get_matches_from(bound.without_file()).err()
+}
+
+fn said(text: &str, exit: Exit) -> Exit {
+    // Nothing can be done about a stderr that is gone.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    exit
+}
+
+fn first_screen(choice: When) -> String {
+    let palette = Palette::new(ui::color(choice, std::io::stderr().is_terminal(), &ui::env));
+    let line = |line: &str| match line {
+        heading if heading.ends_with(':') => format!("{}\n", palette.strong(heading)),
+        other => format!("{other}\n"),
+    };
+    FIRST.lines().map(line).collect()
+}
+
+/// What a command line that may be wrong elsewhere says about the screen.
+fn unparsed_options(args: &[OsString]) -> Options {
+    let stream = args.get(1).is_some_and(|name| name == "pipe");
     let mut args = args
         .iter()
         .map(|arg| arg.to_string_lossy())
         .take_while(|arg| arg != "--");
-    let mut choice = ui::env("KNOTHOLE_COLOR");
+    let mut json = ui::env("KNOTHOLE_JSON").and_then(|v| common::Switch::read(&v)) == Some(true);
+    let mut color = ui::env("KNOTHOLE_COLOR");
     while let Some(arg) = args.next() {
-        if arg == "--color" {
-            choice = args.next().map(std::borrow::Cow::into_owned);
+        if arg == "--json" {
+            json = true;
+        } else if arg == "--color" {
+            color = args.next().map(Cow::into_owned);
         } else if let Some(value) = arg.strip_prefix("--color=") {
-            choice = Some(value.to_owned());
+            color = Some(value.to_owned());
         }
     }
-    match choice.as_deref() {
+    let color = match color.as_deref() {
         Some("always") => When::Always,
         Some("never") => When::Never,
         _ => When::Auto,
+    };
+    Options {
+        json,
+        stream,
+        color,
+        ..Options::default()
     }
 }
 

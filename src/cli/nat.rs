@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use clap::ValueHint;
+
 use super::common::{self, NetArgs, ScreenArgs, Switch};
 use super::failure::Failure;
 use super::server::{StunServer, Transport};
@@ -30,7 +32,7 @@ Examples:
   knothole nat --lifetime --json")]
 pub struct Args {
     /// STUN servers to ask instead of those of --stun
-    #[arg(value_name = "SERVER")]
+    #[arg(value_name = "SERVER", value_hint = ValueHint::Hostname)]
     servers: Vec<StunServer>,
 
     /// Show every probe, what came back, and what it rules out
@@ -40,7 +42,7 @@ pub struct Args {
     /// Also search how long an idle mapping lives; takes minutes
     ///
     /// With a value, an earlier search goes on: --lifetime=60s..120s.
-    #[arg(long, env = "KNOTHOLE_LIFETIME", value_name = "FROM..TO", value_parser = span)]
+    #[arg(long, env = "KNOTHOLE_LIFETIME", value_name = "FROM..TO", value_hint = ValueHint::Other, value_parser = span)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "0s..")]
     lifetime: Option<Span>,
 
@@ -49,6 +51,7 @@ pub struct Args {
         long,
         env = "KNOTHOLE_LIFETIME_MAX",
         value_name = "DURATION",
+        value_hint = ValueHint::Other,
         default_value = "10m"
     )]
     #[arg(value_parser = common::timeout)]

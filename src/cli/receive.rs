@@ -1,10 +1,11 @@
 //! `knothole receive`: the arguments, their help, and what they mean together.
 
 use std::cell::RefCell;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::ArgAction;
+use clap::{ArgAction, ValueHint};
 
 use super::common::{Common, Reach, Switch};
 use super::failure::Failure;
@@ -12,35 +13,42 @@ use super::input::{self, TokenSource};
 use super::meet::{self, MeetArgs, Meeting, Role};
 use super::transfer::Screen;
 use super::ui::Ctx;
+use super::words;
 use crate::exit::Exit;
 use crate::io::files::{Action, Destination, Existing, FileErrorKind, PeerName, Planned, Refusal};
 use crate::io::transfer::{self, Decision};
-use crate::proto::app::{DeclineReason, Offer};
+use crate::proto::app::{DeclineReason, Offer, OfferKind};
 use crate::report::human;
-use crate::report::sanitize::Shown;
+use crate::report::model::Event;
+use crate::report::sanitize::{Shown, Stream};
 
 /// Receive what someone sends
 ///
 /// Joins the invite that `send` printed, or prints one itself with --invite. Shows what is coming
-/// and asks before anything is written. Exits 0 once everything is verified and in place.
+/// and asks before anything is written; a text is shown at once unless --output stores it. Exits 0
+/// once everything is verified and in place.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   knothole receive KH...
   knothole receive @invite.txt -y -o Downloads
-  knothole receive -o - KH... | tar x")]
+  knothole receive --qr-image screenshot.png
+  knothole receive -o - KH... | tar x
+  knothole receive @offer.json")]
 pub struct Args {
-    /// The invite; @FILE or - to read it from there; asked for when left out
+    /// The invite, or an SDP offer; @FILE or - to read it from there; asked for when left out
     #[arg(env = "KNOTHOLE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(conflicts_with = "qr_image", value_hint = ValueHint::Other)]
     token: Option<TokenSource>,
 
     /// Print an invite here, for `send --to` on the other side
     #[arg(long, env = "KNOTHOLE_INVITE", value_parser = Switch, action = ArgAction::SetTrue)]
-    #[arg(conflicts_with = "token")]
+    #[arg(conflicts_with_all = ["token", "qr_image"])]
     invite: bool,
 
     /// Where to put it: a folder, a file name, or - for stdout
     #[arg(short, long, env = "KNOTHOLE_OUTPUT", value_name = "DIR|FILE|-")]
+    #[arg(value_hint = ValueHint::AnyPath)]
     output: Option<PathBuf>,
 
     /// Accept without asking
@@ -117,7 +125,7 @@ impl Args {
             role: if self.invite {
                 Role::Issuer
             } else {
-                Role::Joiner(self.token.clone())
+                Role::Joiner(self.meet.source(self.token.as_ref()))
             },
             output,
             yes: self.yes,
@@ -159,8 +167,18 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     let refusal = RefCell::new(None);
     let decide = |offers: Arc<[Offer]>, total: Option<u64>| {
         let (ctx, screen, refusal, destination) = (&ctx, &screen, &refusal, &destination);
-        let yes = request.yes;
+        let (yes, output) = (request.yes, &request.output);
         async move {
+            if is_shown(&offers, output) {
+                screen.borrow_mut().is_text();
+                let show = |text: &str| {
+                    show_text(text, ctx).map_err(|failure| {
+                        *refusal.borrow_mut() = Some(failure);
+                        FileErrorKind::ClosedPipe.for_peer()
+                    })
+                };
+                return Decision::Show(Box::new(show));
+            }
             let names = offers.iter().map(|offer| offer.name.clone()).collect();
             screen.borrow_mut().offer(names, total);
             match decide(destination, &offers, total, yes, ctx).await {
@@ -182,7 +200,8 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     let mut report = |report| screen.borrow_mut().report(report);
     let ended = transfer::receive(
         link,
-        env!("CARGO_PKG_VERSION"),
+        args.meet.local(),
+        |words| words::compare(words, args.meet.verify, &ctx),
         decide,
         stopped,
         &mut report,
@@ -192,6 +211,33 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         return Err(failure);
     }
     screen.into_inner().end(ended, &ctx)
+}
+
+/// Whether the offer is a text that is shown instead of stored. A short text shown safely harms
+/// nobody, so there is no question.
+fn is_shown(offers: &[Offer], output: &Output) -> bool {
+    *output == Output::Here && offers.iter().all(|offer| offer.kind == OfferKind::Text)
+}
+
+/// Shows a text: safely on a terminal, to the letter elsewhere.
+fn show_text(text: &str, ctx: &Ctx) -> Result<(), Failure> {
+    if ctx.ui.json() {
+        let text = text.to_owned();
+        return ctx.ui.event(&Event::Text { text });
+    }
+    if !io::stdout().is_terminal() {
+        return ctx.ui.raw(text.as_bytes());
+    }
+    let size = human::size(text.len() as u64);
+    ctx.ui
+        .note(&format!("the other side sends a text of {size}:"));
+    let mut stream = Stream::default();
+    let mut shown = stream.show(text.replace("\r\n", "\n").as_bytes());
+    shown += &stream.show(&[]);
+    if !shown.ends_with('\n') {
+        shown.push('\n');
+    }
+    ctx.ui.raw(shown.as_bytes())
 }
 
 /// Shows the offer and asks, unless told not to.

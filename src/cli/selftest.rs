@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::ValueHint;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -15,8 +16,8 @@ use super::ui::{Ctx, Ui};
 use crate::exit::Exit;
 use crate::io::files::{Destination, Existing, FileError, PeerName, Source};
 use crate::io::peer::{Issuer, Joiner, Network, Server};
-use crate::io::transfer::{self, Decision};
-use crate::proto::app::{DeclineReason, Offer, Outcome};
+use crate::io::transfer::{self, Compared, Decision};
+use crate::proto::app::{DeclineReason, Local, Offer, Outcome};
 use crate::proto::stun::responder;
 use crate::proto::token;
 use crate::report::human;
@@ -39,7 +40,7 @@ pub struct Args {
         value_name = "DURATION",
         default_value = "60s"
     )]
-    #[arg(value_parser = common::timeout)]
+    #[arg(value_parser = common::timeout, value_hint = ValueHint::Other)]
     pub timeout: Duration,
 
     #[command(flatten)]
@@ -206,18 +207,24 @@ async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Fail
         }
     };
     let (mut unheard, mut unseen) = (|_| {}, |_| {});
-    let version = env!("CARGO_PKG_VERSION");
+    let local = Local {
+        version: env!("CARGO_PKG_VERSION"),
+        verify: false,
+    };
+    let compare = |_| std::future::ready(Compared::Nobody);
     let (sent, received) = tokio::join!(
         transfer::send(
             sender,
             sources,
-            version,
+            local,
+            compare,
             std::future::pending(),
             &mut unheard
         ),
         transfer::receive(
             receiver,
-            version,
+            local,
+            compare,
             decide,
             std::future::pending(),
             &mut unseen

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use clap::ValueHint;
+
 use super::common::{Bind, ScreenArgs, Switch};
 use super::failure::Failure;
 use super::server::DEFAULT_PORT;
@@ -27,19 +29,18 @@ Examples:
   knothole serve --stun --listen 127.0.0.1:0 --json")]
 pub struct Args {
     /// Serve STUN; the only service there is so far
-    #[arg(long = "stun", id = "serve_stun", required = true)]
-    #[arg(action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "KNOTHOLE_SERVE_STUN", value_parser = Switch, action = clap::ArgAction::SetTrue)]
     stun: bool,
 
     /// Listen at this address, once a family; the port is 3478 unless given
     ///
     /// Default: the addresses that this machine's default routes have.
-    #[arg(long, env = "KNOTHOLE_LISTEN", value_name = "IP[:PORT]")]
+    #[arg(long, env = "KNOTHOLE_LISTEN", value_name = "IP[:PORT]", value_hint = ValueHint::Other)]
     #[arg(value_delimiter = ',')]
     listen: Vec<Bind>,
 
     /// A second address of the same family, for RFC 5780; the port is 3479 unless given
-    #[arg(long, env = "KNOTHOLE_ALTERNATE", value_name = "IP[:PORT]")]
+    #[arg(long, env = "KNOTHOLE_ALTERNATE", value_name = "IP[:PORT]", value_hint = ValueHint::Other)]
     #[arg(value_delimiter = ',')]
     alternate: Vec<Bind>,
 
@@ -53,13 +54,14 @@ pub struct Args {
         long,
         env = "KNOTHOLE_RATE",
         value_name = "NUMBER",
+        value_hint = ValueHint::Other,
         default_value = "50"
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
 
     /// Tell counters over HTTP at this address, for Prometheus (GET /metrics)
-    #[arg(long, env = "KNOTHOLE_METRICS", value_name = "IP:PORT")]
+    #[arg(long, env = "KNOTHOLE_METRICS", value_name = "IP:PORT", value_hint = ValueHint::Other)]
     metrics: Option<SocketAddr>,
 
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What `send` and `receive` share: showing a transfer, and turning its end into an exit code.
+//! What `send`, `receive` and `pipe` share: showing a transfer, and turning its end into an exit code.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,6 +20,8 @@ use crate::report::sanitize::Shown;
 pub struct Screen {
     ui: Ui,
     label: &'static str,
+    /// What is transferred is one text, not files.
+    text: bool,
     total: Option<u64>,
     names: Vec<String>,
     bar: Option<Progress>,
@@ -37,6 +39,7 @@ impl Screen {
         Self {
             ui,
             label,
+            text: false,
             total: None,
             names,
             bar: None,
@@ -54,6 +57,11 @@ impl Screen {
         self.total = total;
     }
 
+    /// It is a text that is transferred.
+    pub fn is_text(&mut self) {
+        self.text = true;
+    }
+
     /// Where the files are going to be.
     pub fn plan(&mut self, planned: &[Planned]) {
         let one = |one: &Planned| (one.path().to_owned(), one.action() == Action::Rename);
@@ -63,12 +71,8 @@ impl Screen {
     /// Takes one report of the transfer.
     pub fn report(&mut self, report: Report) {
         match report {
-            Report::Hello(peer) => {
-                self.ui.verbose(
-                    1,
-                    &format!("the other side is knothole {}", Shown(&peer.version)),
-                );
-            }
+            Report::Hello(_) | Report::Silence(_) | Report::Heard => tell_link(&self.ui, &report),
+            Report::Open { .. } => {}
             Report::Accepted => {
                 self.started = Some(Instant::now());
                 self.ui.end_phase();
@@ -89,6 +93,11 @@ impl Screen {
                 self.files += 1;
                 if let Some(bar) = &self.bar {
                     bar.set_files_done(self.files);
+                }
+                if self.text {
+                    self.ui
+                        .verbose(1, &format!("text verified, BLAKE3 {blake3}"));
+                    return;
                 }
                 let name = self.names.get(index).cloned().unwrap_or_default();
                 let at = path
@@ -121,15 +130,6 @@ impl Screen {
                     self.failed = Some(error);
                 }
             }
-            Report::Silence(silence) => {
-                if silence.as_secs().is_multiple_of(5) {
-                    self.ui.note(&format!(
-                        "nothing heard from the other side for {} s; waiting",
-                        silence.as_secs()
-                    ));
-                }
-            }
-            Report::Heard => self.ui.note("the other side is back"),
         }
     }
 
@@ -156,12 +156,15 @@ impl Screen {
                 seconds,
                 files: self.files,
             })?;
+            let size = human::size(self.bytes);
+            if self.text {
+                self.ui.note(&format!("done: text, {size}, verified"));
+                return Ok(Exit::Done);
+            }
             let rate = self.bytes as f64 / seconds.max(1e-9);
             let files = human::count(usize::try_from(self.files).unwrap_or(usize::MAX), "file");
             self.ui.note(&format!(
-                "done: {files}, {} in {:.1} s ({}), verified",
-                human::size(self.bytes),
-                seconds,
+                "done: {files}, {size} in {seconds:.1} s ({}), verified",
                 human::rate(rate)
             ));
             return Ok(Exit::Done);
@@ -170,8 +173,24 @@ impl Screen {
     }
 }
 
+/// Says what a report tells about the link and the peer.
+pub(super) fn tell_link(ui: &Ui, report: &Report) {
+    match report {
+        Report::Hello(peer) => {
+            let version = Shown(&peer.version);
+            ui.verbose(1, &format!("the other side is knothole {version}"));
+        }
+        Report::Silence(silence) if silence.as_secs().is_multiple_of(5) => ui.note(&format!(
+            "nothing heard from the other side for {} s; waiting",
+            silence.as_secs()
+        )),
+        Report::Heard => ui.note("the other side is back"),
+        _ => {}
+    }
+}
+
 /// Turns every end but success into what is said and exited with.
-fn failure(ended: Ended, ctx: &Ctx) -> Failure {
+pub(super) fn failure(ended: Ended, ctx: &Ctx) -> Failure {
     let outcome = &ended.outcome;
     if let (
         Outcome::Cancelled {
@@ -183,6 +202,9 @@ fn failure(ended: Ended, ctx: &Ctx) -> Failure {
     ) = (outcome, ctx.stop.now())
     {
         return Failure::interrupted(cause);
+    }
+    if *outcome == (Outcome::ReaderGone { by: Side::Here }) {
+        return Failure::interrupted(Cause::StdoutClosed);
     }
     if let (Outcome::Lost, Some(error)) = (outcome, ended.link) {
         return meet::failure(error, "the transfer was not finished");
@@ -221,6 +243,14 @@ fn hint(outcome: &Outcome) -> Option<&'static str> {
         Remedy::There => {
             Some("it has to be changed at the other side; then try again with a new invite")
         }
+        Remedy::HandOver => Some(
+            "somebody may be in the middle, with an invite of their own in place of yours; nothing \
+             was sent: make a new invite and hand it over in another way",
+        ),
+        Remedy::Terminal => Some(
+            "people compare words, and -y does not do it for them: run both sides on terminals, \
+             or both without --verify",
+        ),
         Remedy::UpdateHere => Some("update knothole here"),
         Remedy::UpdateThere => Some("update knothole at the other side"),
     }

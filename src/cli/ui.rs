@@ -1,4 +1,5 @@
-//! The two voices of the program: results on stdout, talk for people on stderr.
+//! The two voices of the program: results on stdout, talk for people on stderr. Where stdout is a
+//! stream of data, results go to stderr as well.
 //!
 //! Everything that is drawn on stderr (lines, the phase line, the progress bar, a prompt with
 //! what was typed so far) goes through one lock here, so that nothing overwrites anything else.
@@ -9,6 +10,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use colored::{ColoredString, Colorize};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
@@ -17,6 +20,7 @@ use super::failure::Failure;
 use super::progress::{self, Progress};
 use super::signals::{Cause, Stop};
 use crate::report::model::{self, Event, State};
+use crate::report::sanitize::Shown;
 
 /// When to do something that depends on a terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +39,9 @@ pub enum When {
 pub struct Options {
     /// Events on stdout instead of results.
     pub json: bool,
+    /// Stdout carries a stream: results and events go to stderr. There, events leave no room for
+    /// talk.
+    pub stream: bool,
     /// No talk, except errors and questions.
     pub quiet: bool,
     /// How much detail: 0 for little.
@@ -87,8 +94,8 @@ impl Ui {
         }))
     }
 
-    /// Prints one result line on stdout, at once. Under `--json` nothing is printed: the result
-    /// is told by [`Ui::event`].
+    /// Prints one result line on stdout, at once; beside a stream on stderr, also when quiet. Under
+    /// `--json` nothing is printed: the result is told by [`Ui::event`].
     ///
     /// # Errors
     /// Stdout cannot be written; a closed pipe is a failure that is quiet and exits 0.
@@ -96,11 +103,11 @@ impl Ui {
         if self.0.options.json {
             Ok(())
         } else {
-            self.raw(format!("{line}\n").as_bytes())
+            self.line(line)
         }
     }
 
-    /// Prints one event on stdout under `--json`, and nothing otherwise.
+    /// Prints one event under `--json`, where results go, and nothing otherwise.
     ///
     /// # Errors
     /// As [`Ui::result`].
@@ -112,12 +119,21 @@ impl Ui {
         }
     }
 
-    /// Prints one JSON object of `report::model` on stdout.
+    /// Prints one JSON object of `report::model` where results go.
     ///
     /// # Errors
     /// As [`Ui::result`].
     pub fn object(&self, value: &impl Serialize) -> Result<(), Failure> {
-        self.raw(format!("{}\n", model::line(value)).as_bytes())
+        self.line(&model::line(value))
+    }
+
+    fn line(&self, line: &str) -> Result<(), Failure> {
+        let line = format!("{line}\n");
+        if self.0.options.stream {
+            self.screen().say(&line);
+            return Ok(());
+        }
+        self.raw(line.as_bytes())
     }
 
     /// Writes bytes to stdout as they are, and flushes.
@@ -168,7 +184,7 @@ impl Ui {
         screen.phase = Some((text.to_owned(), Instant::now()));
         if self.0.live && ours() {
             screen.draw_phase();
-        } else if !self.0.options.quiet {
+        } else if !self.is_silent() {
             screen.say(&format!("{text}\n"));
         }
     }
@@ -226,10 +242,14 @@ impl Ui {
             return;
         }
         let _ = self.event(&failure.event());
+        if self.0.options.json && self.0.options.stream {
+            return;
+        }
         let palette = self.err();
         let mut text = format!("{} {}\n", palette.error("error:"), failure.message);
         for cause in failure.causes() {
-            text += &format!("  {} {cause}\n", palette.dim("cause:"));
+            // It may quote a peer, a server or a file.
+            text += &format!("  {} {:.400}\n", palette.dim("cause:"), Shown(&cause));
         }
         if let Some(hint) = &failure.hint {
             text += &format!("{} {hint}\n", palette.hint("hint:"));
@@ -240,6 +260,25 @@ impl Ui {
     /// Prints lines that are already laid out, such as a QR code; not when quiet.
     pub fn block(&self, lines: &[String]) {
         self.talk(&(lines.join("\n") + "\n"));
+    }
+
+    /// Asks the terminal to put `text` on its clipboard (OSC 52). Nothing tells whether it did.
+    ///
+    /// # Errors
+    /// There is no terminal that could be asked; says why.
+    pub fn copy(&self, text: &str) -> Result<(), &'static str> {
+        if dumb() {
+            return Err("TERM=dumb");
+        }
+        let sequence = format!("\x1b]52;c;{}\x07", STANDARD.encode(text));
+        let asked = self.screen().aside(|| {
+            if io::stderr().is_terminal() {
+                return io::stderr().lock().write_all(sequence.as_bytes());
+            }
+            let mut terminal = File::options().write(true).open("/dev/tty")?;
+            terminal.write_all(sequence.as_bytes())
+        });
+        asked.map_err(|_| "there is no terminal")
     }
 
     /// Colours for texts on stderr.
@@ -370,9 +409,15 @@ impl Ui {
     }
 
     fn talk(&self, text: &str) {
-        if !self.0.options.quiet {
+        if !self.is_silent() {
             self.screen().say(text);
         }
+    }
+
+    /// Whether there is no talk.
+    pub(super) fn is_silent(&self) -> bool {
+        let options = &self.0.options;
+        options.quiet || (options.json && options.stream)
     }
 
     fn screen(&self) -> MutexGuard<'_, Screen> {
@@ -385,6 +430,12 @@ impl Ui {
 pub struct Palette(bool);
 
 impl Palette {
+    /// One that colours or does not.
+    #[must_use]
+    pub const fn new(on: bool) -> Self {
+        Self(on)
+    }
+
     /// Whether there are colours.
     #[must_use]
     pub const fn is_on(self) -> bool {
@@ -569,6 +620,11 @@ impl Prompt {
         }
         self.write(&text);
         self.row = Some(row);
+        if dumb() {
+            // Nothing can be erased there: what is above the last line is said once.
+            self.text
+                .drain(..self.text.rfind('\n').map_or(0, |end| end + 1));
+        }
     }
 
     fn write(&mut self, text: &str) {
@@ -591,7 +647,12 @@ fn layout(prompt: &str, typed: &str, (cols, rows): (usize, usize)) -> (String, u
             '?'
         }
     };
-    let room = (cols * (rows / 2).max(1)).saturating_sub(prompt.chars().count());
+    // A prompt of several lines: what is typed goes behind the last.
+    let (above, prompt) = prompt.split_at(prompt.rfind('\n').map_or(0, |end| end + 1));
+    let rows_of = |line: &str| line.chars().count().div_ceil(cols).max(1);
+    let above_rows: usize = above.lines().map(rows_of).sum();
+    let rows = (rows / 2).saturating_sub(above_rows).max(1);
+    let room = (cols * rows).saturating_sub(prompt.chars().count());
     let typed: Vec<char> = typed.chars().map(printable).collect();
     let mut text = prompt.to_owned();
     if typed.len() > room {
@@ -606,7 +667,8 @@ fn layout(prompt: &str, typed: &str, (cols, rows): (usize, usize)) -> (String, u
         // A full row leaves the cursor between two rows: push it to the next one.
         text += " \r";
     }
-    (text, cells / cols)
+    let above = above.replace('\n', "\r\n");
+    (above + &text, above_rows + cells / cols)
 }
 
 #[cfg(test)]
@@ -651,6 +713,17 @@ mod tests {
         assert!(text.ends_with(" \r"));
         assert_eq!(row, 1);
         assert_eq!(layout("", &"x".repeat(79), (40, 24)).1, 1);
+    }
+
+    #[test]
+    fn a_prompt_of_several_lines_counts_the_rows_above_the_last() {
+        let (text, row) = layout("Which?\n  1 one\nYours: ", "2", (40, 24));
+        assert_eq!((text.as_str(), row), ("Which?\r\n  1 one\r\nYours: 2", 2));
+        let wraps = format!("{}\n\nYours: ", "x".repeat(41));
+        assert_eq!(layout(&wraps, "", (40, 24)).1, 3);
+        let full = format!("{}\nYours: ", "x".repeat(40));
+        assert_eq!(layout(&full, "", (40, 24)).1, 1);
+        assert!(layout(&wraps, &"y".repeat(5000), (40, 24)).1 <= 12);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! comes. Tests run an hour of it in milliseconds.
 
 pub mod app;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod link;
 pub mod nat;
 pub mod sdp;

@@ -1,7 +1,11 @@
-//! Sizes, rates and lengths of time: in words people read, and back from what they type.
+//! Sizes, rates, lengths of time and lists: in words people read, and back from what they type.
 
 use std::fmt::Write as _;
 use std::time::Duration;
+
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
 
 /// Renders a number of bytes in binary units: `999 B`, `1.5 KiB`, `12 MiB`.
 #[must_use]
@@ -156,6 +160,27 @@ pub fn count(n: usize, noun: &str) -> String {
     }
 }
 
+/// Renders words under one another in at most three numbered columns, as `width` allows, to be
+/// read aloud: lines without the last line end.
+#[must_use]
+pub fn numbered(words: &[&str], width: usize) -> String {
+    const GAP: usize = 2;
+    let longest = words.iter().map(|word| word.chars().count()).max();
+    let cell = GAP + 2 + longest.unwrap_or(0);
+    let per_row = (width / cell).clamp(1, 3);
+    let mut text = String::new();
+    for (at, word) in words.iter().enumerate() {
+        if at > 0 && at.is_multiple_of(per_row) {
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+        }
+        let longest = cell - GAP - 2;
+        let _ = write!(text, "{:GAP$}{} {word:longest$}", "", at + 1);
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +223,19 @@ mod tests {
         }
         assert_eq!(clock(Duration::from_secs(7)), "0:07");
         assert_eq!(clock(Duration::from_secs(3_723)), "1:02:03");
+    }
+
+    #[test]
+    fn words_are_numbered_in_columns_that_fit() {
+        let words = ["best", "athlete", "behind", "comic", "region", "pigeon"];
+        let wide = "  1 best     2 athlete  3 behind\n  4 comic    5 region   6 pigeon";
+        assert_eq!(numbered(&words, 80), wide);
+        assert_eq!(numbered(&words, 33), wide);
+        assert_eq!(numbered(&words, 32).lines().count(), 3);
+        assert_eq!(numbered(&words, 1).lines().last(), Some("  6 pigeon"));
+        let longest = numbered(&["abstract"; 6], 40);
+        assert!(longest.lines().all(|line| line.len() <= 40) && longest.lines().count() == 2);
+        assert_eq!(numbered(&[], 40), "");
     }
 
     #[test]
@@ -251,8 +289,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in "\\PC{0,20}") {
-            let _ = parse_duration(&text);
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,20}", typed in "([0-9]{0,3}(ms|s|m|h|d) ?){0,3}") {
+            fuzz(text.as_bytes());
+            fuzz(typed.as_bytes());
         }
 
         #[test]

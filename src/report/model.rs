@@ -41,6 +41,16 @@ pub enum Event {
         /// Round-trip time, where one was measured.
         rtt_ms: Option<f64>,
     },
+    /// Both persons are to compare these words; the answer is given on the terminal.
+    Words {
+        /// The words, in order.
+        words: Vec<String>,
+    },
+    /// A text arrived, verified.
+    Text {
+        /// The text, of the other side.
+        text: String,
+    },
     /// How far the transfer is; at most ten a second.
     Progress {
         /// Bytes so far.
@@ -95,6 +105,8 @@ pub enum TokenKind {
     Offer,
     /// A plain SDP answer.
     Answer,
+    /// Candidates that belong to an offer or answer.
+    Candidates,
 }
 
 /// The stations of a link.
@@ -159,29 +171,64 @@ pub enum FileAction {
 pub struct TokenReport {
     /// Always `token`.
     pub command: String,
-    /// `invite` or `reply`.
+    /// What it is.
     pub kind: TokenKind,
-    /// SHA-256 of the issuer's certificate; not in a reply.
+    /// SHA-256 of the certificate of the side that made it; in an invite, an offer, an answer.
     pub fingerprint: Option<String>,
-    /// When it was made, in seconds since 1970; not in a reply.
+    /// When it was made, in seconds since 1970; in an invite.
     pub issued: Option<u64>,
-    /// When it stops being good, in seconds since 1970; not in a reply.
+    /// When it stops being good, in seconds since 1970; in an invite.
     pub expires: Option<u64>,
-    /// Whether that moment has passed; not in a reply.
+    /// Whether that moment has passed; in an invite.
     pub expired: Option<bool>,
     /// The addresses it reveals.
     pub candidates: Vec<TokenCandidate>,
+    /// What an offer or an answer says beyond that. Its password is not told.
+    pub description: Option<TokenDescription>,
+    /// Why candidates in it cannot be used, one by one; in SDP.
+    pub unusable: Vec<String>,
+    /// What probably keeps it from working.
+    pub warning: Option<String>,
+}
+
+/// What an offer or an answer says about its data channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenDescription {
+    /// Whether it was said what it is, as JSON does; otherwise `kind` follows from `setup`.
+    pub typed: bool,
+    /// What it calls the program that made it; foreign text.
+    pub software: Option<String>,
+    /// Whether knothole made it.
+    pub knothole: bool,
+    /// The ICE user name fragment.
+    pub ufrag: String,
+    /// `actpass`, `active` or `passive`.
+    pub setup: String,
+    /// The name of its section.
+    pub mid: String,
+    /// The port inside DTLS.
+    pub sctp_port: u16,
+    /// The longest message it takes, in bytes; 0 for no limit.
+    pub max_message_size: u64,
+    /// Whether more candidates may come.
+    pub more: bool,
+    /// What else is in it and is not used: `audio`, `video`; foreign text.
+    pub ignored: Vec<String>,
 }
 
 /// One address in a token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenCandidate {
-    /// `host`, `srflx`, `relay` or `mapped`.
+    /// `host`, `srflx`, `prflx`, `relay` or `mapped`.
     pub kind: String,
-    /// Address and port.
-    pub addr: SocketAddr,
-    /// How far the address reaches: `public`, `private`, `shared`, `link-local` or `loopback`.
+    /// `udp` or `tcp`.
+    pub protocol: String,
+    /// Address and port; in SDP it may be a name that ends in `.local` and a port.
+    pub addr: String,
+    /// How far the address reaches: `public`, `private`, `shared`, `link-local`, `loopback`, or
+    /// `mdns` where a name hides it.
     pub scope: String,
 }
 
@@ -432,6 +479,18 @@ mod tests {
                 r#"{"schema":1,"event":"path","type":"srflx","protocol":"udp","local":"192.0.2.1:5","remote":"[2001:db8::1]:6","rtt_ms":12.5}"#,
             ),
             (
+                Event::Words {
+                    words: vec!["abandon".into(), "zoo".into()],
+                },
+                r#"{"schema":1,"event":"words","words":["abandon","zoo"]}"#,
+            ),
+            (
+                Event::Text {
+                    text: "a\n\u{1b}".into(),
+                },
+                r#"{"schema":1,"event":"text","text":"a\n\u001b"}"#,
+            ),
+            (
                 Event::Progress {
                     bytes: 5,
                     total: None,
@@ -503,22 +562,44 @@ mod tests {
     fn a_token_report_reads_back() {
         let report = TokenReport {
             command: "token".into(),
-            kind: TokenKind::Invite,
+            kind: TokenKind::Offer,
             fingerprint: Some("AA:BB".into()),
             issued: Some(1),
             expires: Some(2),
             expired: Some(true),
             candidates: vec![TokenCandidate {
                 kind: "host".into(),
-                addr: "192.0.2.1:5".parse().unwrap(),
+                protocol: "udp".into(),
+                addr: "192.0.2.1:5".into(),
                 scope: "private".into(),
             }],
+            description: Some(TokenDescription {
+                typed: true,
+                software: None,
+                knothole: false,
+                ufrag: "abcd".into(),
+                setup: "actpass".into(),
+                mid: "0".into(),
+                sctp_port: 5000,
+                max_message_size: 65_536,
+                more: true,
+                ignored: vec!["audio".into()],
+            }),
+            unusable: vec!["has port 0".into()],
+            warning: None,
         };
         let text = line(&report);
-        assert!(
-            text.starts_with(r#"{"schema":1,"command":"token","kind":"invite","#),
-            "{text}"
+        let start = r#"{"schema":1,"command":"token","kind":"offer","fingerprint":"AA:BB","#;
+        assert!(text.starts_with(start), "{text}");
+        let end = concat!(
+            r#""candidates":[{"kind":"host","protocol":"udp","addr":"192.0.2.1:5","scope":"private"}],"#,
+            r#""description":{"typed":true,"software":null,"knothole":false,"ufrag":"abcd","#,
+            r#""setup":"actpass","mid":"0","sctp_port":5000,"max_message_size":65536,"more":true,"#,
+            r#""ignored":["audio"]},"unusable":["has port 0"],"warning":null}"#
         );
+        assert!(text.ends_with(end), "{text}");
         assert_eq!(read::<TokenReport>(&text).unwrap(), report);
+        let more = text.replacen(r#""typed""#, r#""surprise":1,"typed""#, 1);
+        assert!(read::<TokenReport>(&more).is_err());
     }
 }

@@ -10,6 +10,10 @@ use std::fmt;
 
 use unicode_normalization::char::is_combining_mark;
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// Columns that [`Shown`] takes unless a precision is given: `{:.40}`.
 pub const SHOWN_COLUMNS: usize = 120;
 
@@ -20,6 +24,62 @@ pub struct Shown<'a>(pub &'a str);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&sanitize(self.0, f.precision().unwrap_or(SHOWN_COLUMNS)))
+    }
+}
+
+/// Makes a peer's stream safe to print on a terminal, piece by piece. Line ends, tabs and
+/// backslashes stay as they are, all else that a terminal obeys is escaped as by [`Shown`], and
+/// what is not UTF-8 becomes U+FFFD.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// The beginning of a character whose end has not come yet.
+    cut: Vec<u8>,
+    /// The last characters: what comes next may attach to them.
+    before: String,
+}
+
+impl Stream {
+    /// Returns what to print for the next bytes; no bytes are the end of the stream.
+    #[must_use]
+    pub fn show(&mut self, bytes: &[u8]) -> String {
+        let mut whole = std::mem::take(&mut self.cut);
+        whole.extend_from_slice(bytes);
+        let (mut rest, mut shown) = (whole.as_slice(), String::new());
+        while !rest.is_empty() {
+            let error = match std::str::from_utf8(rest) {
+                Ok(text) => {
+                    self.escape(text, &mut shown);
+                    break;
+                }
+                Err(error) => error,
+            };
+            let (text, bad) = rest.split_at(error.valid_up_to());
+            self.escape(&String::from_utf8_lossy(text), &mut shown);
+            let len = match error.error_len() {
+                Some(len) => len,
+                None if bytes.is_empty() => bad.len(),
+                None => {
+                    self.cut = bad.to_vec();
+                    break;
+                }
+            };
+            self.escape("\u{fffd}", &mut shown);
+            rest = bad.get(len..).unwrap_or_default();
+        }
+        shown
+    }
+
+    fn escape(&mut self, text: &str, shown: &mut String) {
+        let known = self.before.len();
+        self.before.push_str(text);
+        for (at, c) in self.before.char_indices().skip_while(|(at, _)| *at < known) {
+            match c {
+                '\n' | '\t' | '\\' => shown.push(c),
+                c => shown.push_str(&piece(&self.before, at, c).0),
+            }
+        }
+        let keep = self.before.char_indices().rev().nth(MAX_MARKS + 1);
+        self.before.drain(..keep.map_or(0, |(at, _)| at));
     }
 }
 
@@ -242,12 +302,53 @@ mod tests {
         assert_eq!(shown.chars().filter(|&c| c == '\u{301}').count(), MAX_MARKS);
     }
 
+    #[test]
+    fn a_stream_keeps_its_lines_and_loses_its_commands() {
+        let mut stream = Stream::default();
+        assert_eq!(
+            stream.show(b"a\tb\\n\n\x1b[2Jc\r\x07\n"),
+            "a\tb\\n\n\\u{1b}[2Jc\\r\\u{7}\n"
+        );
+        assert_eq!(stream.show(b"\xff\x9b31m"), "\u{fffd}\u{fffd}31m");
+        assert_eq!(stream.show(b"\xc2"), "", "waits for the rest");
+        assert_eq!(stream.show(b"\x9b"), "\\u{9b}");
+        assert_eq!(stream.show("日".as_bytes().split_at(1).0), "");
+        assert_eq!(stream.show(b""), "\u{fffd}");
+    }
+
     proptest! {
         #[test]
-        fn any_text_becomes_one_bounded_visible_line(text in any::<String>(), max in 0usize..60) {
-            let shown = sanitize(&text, max);
-            prop_assert!(!shown.chars().any(|c| c.is_control() || is_invisible(c)));
-            prop_assert!(shown.chars().map(columns).sum::<usize>() <= max);
+        fn a_stream_is_shown_alike_however_it_is_cut(
+            bytes in prop::collection::vec(
+                prop_oneof![any::<u8>(), Just(0x1b), Just(0xcc), Just(0x81), Just(b'a')], 0..60),
+            cuts in prop::collection::vec(0usize..8, 0..30),
+        ) {
+            let whole = {
+                let mut stream = Stream::default();
+                stream.show(&bytes) + &stream.show(&[])
+            };
+            let (mut stream, mut pieces, mut rest) = (Stream::default(), String::new(), &bytes[..]);
+            for cut in cuts {
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                if !piece.is_empty() {
+                    pieces += &stream.show(piece);
+                }
+                rest = after;
+            }
+            if !rest.is_empty() {
+                pieces += &stream.show(rest);
+            }
+            pieces += &stream.show(&[]);
+            prop_assert_eq!(&pieces, &whole);
+            let obeyed = |c: char| (c.is_control() && !"\n\t".contains(c)) || is_invisible(c);
+            prop_assert!(!whole.chars().any(obeyed));
+        }
+
+        #[test]
+        fn any_text_becomes_one_bounded_visible_line(text in any::<String>(), max in 0u8..60) {
+            let mut data = vec![max];
+            data.extend(text.as_bytes());
+            fuzz(&data);
         }
 
         #[test]

@@ -56,6 +56,11 @@ impl Env {
         self
     }
 
+    /// Takes a variable away.
+    pub fn unset(&mut self, name: &str) {
+        self.vars.retain(|(var, _)| var != name);
+    }
+
     /// What comes in on stdin; without this there is nothing.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use clap::{Arg, ArgAction, Command};
 
 use crate::env::Env;
+use crate::terminal::Window;
 
 fn command() -> Command {
     let mut command = knothole::cli::command();
@@ -19,11 +20,6 @@ fn each_arg(mut check: impl FnMut(&Command, &Arg)) {
             check(sub, arg);
         }
     }
-}
-
-/// `serve --stun` says what to serve: the command itself, spelt as a flag.
-fn is_service(arg: &Arg) -> bool {
-    arg.get_id() == "serve_stun"
 }
 
 fn takes_value(arg: &Arg) -> bool {
@@ -68,16 +64,38 @@ fn the_top_help_lists_the_exit_codes_and_the_version_is_one_line() {
 }
 
 #[test]
-fn help_fits_the_width_it_is_given() {
-    for sub in command().get_subcommands() {
-        let ran = Env::new().run(&[sub.get_name(), "--help"]);
-        for line in ran.stdout.lines() {
-            // Examples are commands to copy: they are not broken.
-            assert!(
-                line.chars().count() <= 80 || line.starts_with("  knothole"),
-                "{line}"
-            );
+fn help_fits_the_width_it_is_given_and_breaks_no_word() {
+    let all = command();
+    let names = all.get_subcommands().map(Command::get_name);
+    for name in names.map(Some).chain([None]) {
+        for flag in ["-h", "--help"] {
+            let args: Vec<&str> = name.into_iter().chain([flag]).collect();
+            let mut said: Option<Vec<String>> = None;
+            for columns in [40, 80, 200] {
+                let env = Env::new().var("COLUMNS", &columns.to_string());
+                let text = env.run(&args).stdout;
+                for line in text.lines() {
+                    // What is there to be copied is not broken, and no line is too long to read.
+                    let kept = line.contains("knothole ") || line.starts_with("    stun = [");
+                    let fits = line.trim_end().chars().count() <= columns.min(100);
+                    assert!(fits || kept, "{args:?} at {columns}: {line}");
+                    assert!(!line.contains('\u{a0}'), "{args:?} at {columns}: {line}");
+                }
+                let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+                let same = said.get_or_insert_with(|| words.clone());
+                assert_eq!(*same, words, "{args:?} at {columns}");
+            }
         }
+    }
+}
+
+#[test]
+fn help_asks_the_terminal_for_its_width() {
+    for columns in [40, 200] {
+        let window = Window::sized(&Env::new(), &["send", "--help"], columns);
+        let by_variable = Env::new().var("COLUMNS", &columns.to_string());
+        let expected = by_variable.run(&["send", "--help"]).stdout;
+        assert_eq!(window.end(), (0, expected), "{columns}");
     }
 }
 
@@ -116,6 +134,12 @@ fn every_value_has_a_name_that_is_not_just_the_option_again() {
     });
 }
 
+/// `token --to FORM` is what people look for, and `send --to TOKEN` is too; nobody has both. And
+/// `serve --stun` says what to serve.
+fn has_a_namesake(sub: &Command, long: &str) -> bool {
+    [("token", "to"), ("serve", "stun")].contains(&(sub.get_name(), long))
+}
+
 #[test]
 fn no_flag_means_two_things() {
     let mut meaning: HashMap<char, String> = HashMap::new();
@@ -129,7 +153,7 @@ fn no_flag_means_two_things() {
             assert_eq!(first, arg.get_id().as_str(), "-{short} in {at}");
         }
         // What has the same long name takes the same kind of value, from the same variable.
-        if let Some(long) = arg.get_long().filter(|_| !is_service(arg)) {
+        if let Some(long) = arg.get_long().filter(|long| !has_a_namesake(sub, long)) {
             let shape = format!(
                 "{:?} {:?} {:?}",
                 arg.get_value_names(),
@@ -145,7 +169,12 @@ fn no_flag_means_two_things() {
 #[test]
 fn every_option_can_be_set_by_a_variable_of_its_name() {
     each_arg(|sub, arg| {
-        if let Some(long) = arg.get_long().filter(|_| !is_service(arg)) {
+        if let Some(long) = arg.get_long() {
+            let long = if has_a_namesake(sub, long) {
+                &format!("{}-{long}", sub.get_name())
+            } else {
+                long
+            };
             let name = format!("KNOTHOLE_{}", long.replace('-', "_").to_uppercase());
             let env = arg.get_env().and_then(|env| env.to_str());
             assert_eq!(env, Some(name.as_str()), "{} --{long}", sub.get_name());
@@ -173,7 +202,10 @@ fn every_subcommand_says_what_it_does_and_shows_an_example_that_parses() {
             let at = example
                 .find("knothole ")
                 .unwrap_or_else(|| panic!("{example}"));
-            let line = example[at..].split(['|', '>']).next().unwrap_or_default();
+            let line = example[at..]
+                .split(['|', '<', '>'])
+                .next()
+                .unwrap_or_default();
             let parsed = knothole::cli::command().try_get_matches_from(line.split_whitespace());
             let matches = parsed.unwrap_or_else(|error| panic!("{example}: {error}"));
             assert_eq!(matches.subcommand_name(), Some(name), "{example}");

@@ -95,13 +95,8 @@ fn a_code_that_cannot_be_used_is_refused_with_its_own_words() {
         ),
         (
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\n".to_owned(),
-            "this is a session description (SDP), which this version does not read",
-            "ask the other side for a knothole invite",
-        ),
-        (
-            "{\"type\":\"offer\",\"sdp\":\"v=0\"}".to_owned(),
-            "this is a session description (SDP), which this version does not read",
-            "ask the other side for a knothole invite",
+            "the description ends before its first media section: it was cut",
+            "copy all of it: terminals cut lines at 4096 characters, so put it into a file and give @FILE",
         ),
         (
             String::new(),

@@ -99,6 +99,28 @@ impl Process {
         line
     }
 
+    /// The invite on stderr, where stdout is a stream.
+    #[track_caller]
+    pub fn invite_aside(&self) -> String {
+        self.wait_for("an invite on stderr", |_, err| {
+            let whole = &err[..err.rfind('\n')?];
+            let mut words = whole.split(|c: char| !c.is_ascii_alphanumeric());
+            let invite = words.find(|word| word.starts_with("KH") && word.len() > 90);
+            invite.map(str::to_owned)
+        })
+    }
+
+    /// The most memory it ever had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.split_whitespace().next());
+        kib.and_then(|kib| kib.parse::<u64>().ok())
+            .expect("a number of KiB")
+            * 1024
+    }
+
     /// A line of stdout, by its number from 0.
     #[track_caller]
     pub fn line(&self, number: usize) -> String {
@@ -145,6 +167,11 @@ impl Process {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
+    }
+
+    #[allow(dead_code, reason = "asked by tests/hostile only")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for the end and tells everything it said.

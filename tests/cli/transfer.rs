@@ -137,7 +137,9 @@ fn the_events_of_both_sides_read_strictly_and_come_in_order() {
                     );
                     "done".into()
                 }
-                Event::Error { .. } => panic!("{event:?}"),
+                Event::Words { .. } | Event::Text { .. } | Event::Error { .. } => {
+                    panic!("{event:?}")
+                }
             };
             kinds.push(kind);
         }

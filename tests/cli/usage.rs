@@ -31,10 +31,34 @@ fn refused_in(env: &Env, args: &[&str], words: &str) {
 }
 
 #[test]
-fn without_a_command_the_help_goes_to_stderr() {
-    let ran = Env::new().run::<&str>(&[]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
-    assert!(ran.stderr.contains("Usage: knothole"), "{}", ran.stderr);
+fn without_a_command_the_first_screen_goes_to_stderr_and_nothing_counts_as_done() {
+    let env = Env::new();
+    env.run::<&str>(&[]).is(2, "", knothole::cli::FIRST);
+    let lines: Vec<&str> = knothole::cli::FIRST.lines().collect();
+    assert!(lines.len() <= 20, "{}", lines.len());
+    for line in &lines {
+        assert!(line.is_ascii() && line.len() <= 40, "{line}");
+    }
+    // Each line that shows a command shows one that there is.
+    let commands = lines.iter().filter_map(|line| {
+        let at = line.find("knothole ")?;
+        let command = line.get(at..)?.split('|').next()?;
+        (line.starts_with("  ") || line.starts_with("All ")).then_some(command)
+    });
+    let mut taught = 0;
+    for command in commands {
+        let parsed = knothole::cli::command().try_get_matches_from(command.split_whitespace());
+        let help = |error: &clap::Error| error.kind() == clap::error::ErrorKind::DisplayHelp;
+        assert!(
+            parsed.as_ref().err().is_none_or(help),
+            "{command}: {parsed:?}"
+        );
+        taught += 1;
+    }
+    assert!(taught > 5, "{taught}");
+    let ran = env.var("KNOTHOLE_JSON", "1").run::<&str>(&[]);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (2, 1), "{ran:?}");
+    assert!(ran.stdout.contains("a command is missing"), "{ran:?}");
 }
 
 #[test]
@@ -75,7 +99,7 @@ fn what_contradicts_itself_is_refused() {
         &["receive", "T", "-o", ""],
         "a value is required for '--output",
     );
-    refused(&["send", ""], "a value is required for '<PATH>");
+    refused(&["send", ""], "a value is required for '[PATH]...'");
     refused(
         &["receive", "--invite", "-o", "-"],
         "--invite does not go with -o -",

@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use knothole::proto::link::PeerKind;
 use knothole::proto::token::{self, Candidate, Fingerprint, Invite, Kind};
 
 use crate::env::Env;
@@ -33,8 +34,9 @@ fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
 fn forged(number: u8, integrity: &[u8]) -> Vec<u8> {
     let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
     message.extend([number; 12]);
-    let ufrag =
-        token::build_ufrag(&Fingerprint::new([number; 32]), "abcdefghijklmnopqrstuvwx").unwrap();
+    let fingerprint = Fingerprint::new([number; 32]);
+    let password = "abcdefghijklmnopqrstuvwx";
+    let ufrag = token::build_ufrag(PeerKind::Knothole, &fingerprint, password).unwrap();
     attribute(&mut message, 0x0006, format!("{ufrag}:abcd").as_bytes());
     attribute(&mut message, 0x0024, &[1, 2, 3, 4]);
     attribute(&mut message, 0x802a, &[7; 8]);
@@ -167,6 +169,35 @@ fn strangers_during_a_transfer_change_nothing() {
             if stopped.recv_timeout(pause) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                 return;
             }
+        }
+    });
+    let (sent, received) = (sender.ended(), receiver.ended());
+    drop(stop);
+    disturbing.join().unwrap();
+    assert_eq!(
+        (sent.code, received.code, received.stdout.as_str()),
+        (0, 0, ""),
+        "{sent:?}\n{received:?}"
+    );
+    assert!(std::fs::read(to.path().join("f")).unwrap() == bytes);
+}
+
+#[test]
+fn a_flood_of_forged_checks_without_pause_does_not_starve_a_transfer() {
+    let bytes = noise("flooded", 32 << 20);
+    let (from, to) = (Env::new().file("f", &bytes), Env::new());
+    let sender = start(&from, &["send", "f"]);
+    let invite = sender.invite();
+    let addr = token::parse_invite(&invite).unwrap().candidates[0].addr;
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let receiver = start(&to, &["receive", "-y", &invite]);
+    receiver.says("connected directly");
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let disturbing = std::thread::spawn(move || {
+        let check = forged(1, &[0; 20]);
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            // The port is gone once the sender is.
+            let _ = stranger.send_to(&check, addr);
         }
     });
     let (sent, received) = (sender.ended(), receiver.ended());

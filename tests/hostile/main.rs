@@ -10,8 +10,12 @@ mod checks;
 #[path = "../cli/env.rs"]
 #[allow(dead_code, reason = "shared with tests/cli")]
 mod env;
+mod floods;
 mod names;
 mod peers;
+mod pipes;
 #[path = "../cli/process.rs"]
 #[allow(dead_code, reason = "shared with tests/cli")]
 mod process;
+mod raw;
+mod silence;

@@ -12,7 +12,7 @@ use crate::net::{BLACK_HOLE, Family, Host, MOVED_PORTS, Nat, Net, SERVER, behind
 use crate::proc::Peer;
 use crate::{Lab, eventually, run};
 
-const MIB: usize = 1 << 20;
+pub const MIB: usize = 1 << 20;
 /// About how long the joiner tries before it shows a reply code.
 const REPLY_AFTER: Duration = Duration::from_secs(3);
 /// What a busy machine may add to a time that is promised.
@@ -401,7 +401,7 @@ fn interrupted(
 }
 
 /// Both sides end well, and the receiver has the sender's bytes.
-fn arrives(file: &Path, sender: &mut Peer, receiver: &mut Peer) -> Result<()> {
+pub fn arrives(file: &Path, sender: &mut Peer, receiver: &mut Peer) -> Result<()> {
     receiver.succeeds()?;
     sender.succeeds()?;
     let name = file.file_name().context("a file has a name")?;
@@ -413,7 +413,7 @@ fn arrives(file: &Path, sender: &mut Peer, receiver: &mut Peer) -> Result<()> {
     Ok(())
 }
 
-fn stun() -> [String; 2] {
+pub fn stun() -> [String; 2] {
     ["--stun".into(), stun_url()]
 }
 

@@ -96,7 +96,7 @@ impl Serve {
         let output = File::create(&log)?;
         let child = net
             .server
-            .command(&crate::proc::binary()?.to_string_lossy())
+            .command(&crate::proc::binary().to_string_lossy())
             .args(["serve", "--stun", "--rate", "1000"])
             .args(["--listen", "198.51.100.10", "--alternate", "198.51.100.11"])
             .args(["--listen", "2001:db8:100::10"])

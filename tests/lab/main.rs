@@ -5,9 +5,8 @@
 //! [`selfcheck`] shows, without knothole, that the NATs are what they are called.
 //!
 //! All of it stays in namespaces that have no way out, and goes when the test ends. Needed are
-//! root (or `unshare -Urnm` with a tmpfs on /run) and the tools in [`TOOLS`]. Without them a test
-//! says on stderr what was not run and passes; with `KNOTHOLE_LAB=require` it fails. Each test
-//! that ran adds the line `lab: NAME ran` to the file named by `KNOTHOLE_LAB_LOG`.
+//! root (or `unshare -Urnm` with a tmpfs on /run) and the tools in [`TOOLS`]. What happens
+//! without them, and how the tests that ran are counted, is in [`tools`].
 //!
 //! The tests wait much and compute little, so run them all at once:
 //! `cargo test --test lab -- --test-threads 16`. `KNOTHOLE_BIN` names another binary to try.
@@ -19,14 +18,18 @@
 
 mod cases;
 mod daemon;
+#[path = "../interop/mod.rs"]
+mod interop;
 mod nat;
 mod net;
 mod proc;
+mod sdp;
 mod selfcheck;
+#[path = "../shared/tools.rs"]
+mod tools;
 
-use std::any::type_name;
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -60,30 +63,25 @@ type Exhibit = Box<dyn Fn() -> String + Send>;
 
 /// Runs one test in a laboratory, or says why it cannot be run.
 pub fn run<F: FnOnce(&Lab) -> Result<()>>(case: F) {
-    let name = type_name::<F>().trim_end_matches("::{{closure}}");
-    let name = name.rsplit("::").next().unwrap_or(name);
-    if let Err(missing) = requirements() {
-        assert!(
-            std::env::var_os("KNOTHOLE_LAB").is_none_or(|wish| wish != "require"),
-            "KNOTHOLE_LAB=require, but the lab cannot run here: {missing}"
-        );
-        // Written past the test harness, which keeps the output of passing tests to itself.
-        let line = format!("not run: {name}: lab needs {missing}\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
-        return;
-    }
+    run_with(|| Ok(()), case);
+}
 
+/// Runs one test that needs more than the others; `more` says what of it is missing.
+pub fn run_with<F: FnOnce(&Lab) -> Result<()>>(more: impl FnOnce() -> Result<(), String>, case: F) {
+    let missing = requirements().map_err(str::to_owned).and_then(|()| more());
+    tools::run(tools::name_of::<F>(), missing, || in_lab(case));
+}
+
+fn in_lab(case: impl FnOnce(&Lab) -> Result<()>) {
     let lab = Lab {
         dir: TempDir::with_prefix("knothole-lab-").expect("make a temporary folder"),
         exhibits: Mutex::default(),
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| case(&lab)));
-    log_as_ran(name);
-    match outcome {
+    match catch_unwind(AssertUnwindSafe(|| case(&lab))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             lab.show();
-            panic!("{name}: {error:#}");
+            panic!("{error:#}");
         }
         Err(panic) => {
             lab.show();
@@ -129,7 +127,7 @@ impl Lab {
 /// A system tool by name, found in the sbin folders too.
 pub fn tool(name: &str) -> Command {
     let mut command = Command::new(name);
-    command.env("PATH", search_path()).env("LC_ALL", "C");
+    command.env("PATH", tools::search_path()).env("LC_ALL", "C");
     command
 }
 
@@ -183,19 +181,7 @@ pub fn eventually(
 fn requirements() -> Result<(), &'static str> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
     let found = FOUND.get_or_init(|| {
-        let path = search_path();
-        let missing: Vec<String> = TOOLS
-            .iter()
-            .filter(|(tool, _)| {
-                !path
-                    .split(':')
-                    .any(|dir| Path::new(dir).join(tool).is_file())
-            })
-            .map(|(tool, package)| format!("{tool} (package {package})"))
-            .collect();
-        if !missing.is_empty() {
-            return Err(missing.join(", "));
-        }
+        tools::missing(&TOOLS)?;
         net::sweep();
         net::trial().map_err(|error| {
             let error = format!("{error:#}");
@@ -204,19 +190,4 @@ fn requirements() -> Result<(), &'static str> {
         })
     });
     found.as_ref().copied().map_err(String::as_str)
-}
-
-fn search_path() -> String {
-    let own = std::env::var("PATH").unwrap_or_default();
-    format!("{own}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
-}
-
-fn log_as_ran(name: &str) {
-    let Some(path) = std::env::var_os("KNOTHOLE_LAB_LOG") else {
-        return;
-    };
-    // One write to a file opened for appending, so that tests at the same time do not mix.
-    let log = File::options().create(true).append(true).open(&path);
-    log.and_then(|mut log| log.write_all(format!("lab: {name} ran\n").as_bytes()))
-        .unwrap_or_else(|error| panic!("KNOTHOLE_LAB_LOG={}: {error}", path.display()));
 }

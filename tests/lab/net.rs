@@ -11,7 +11,7 @@
 //! both ways, as providers do, and has no default route: nothing gets out.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::process::{self, Command};
@@ -294,6 +294,11 @@ impl Namespace {
     /// A UDP socket in this namespace; it may be used from anywhere.
     pub fn socket(&self, address: (IpAddr, u16)) -> Result<UdpSocket> {
         Ok(self.enter(|| UdpSocket::bind(address))??)
+    }
+
+    /// A TCP listener in this namespace; it may be used from anywhere.
+    pub fn listen(&self, address: IpAddr) -> Result<TcpListener> {
+        Ok(self.enter(|| TcpListener::bind((address, 0)))??)
     }
 
     /// Runs `work` on a thread in this namespace: a namespace is a property of a thread.

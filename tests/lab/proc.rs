@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,18 +21,21 @@ use crate::net::Host;
 /// How long a process may take, unless told.
 const LIFE: Duration = Duration::from_mins(1);
 
-/// A command line to be run.
+/// A command line to be run: knothole, or another program.
 pub struct Knothole<'a> {
     lab: &'a Lab,
     host: &'a Host,
-    name: &'static str,
+    name: String,
+    program: PathBuf,
     args: Vec<String>,
     life: Duration,
+    stdin: Option<PathBuf>,
+    stdout: Option<PathBuf>,
 }
 
 /// A running knothole. It is killed when dropped.
 pub struct Peer {
-    name: &'static str,
+    name: String,
     child: Child,
     stdin: Option<ChildStdin>,
     transcript: Arc<Transcript>,
@@ -88,23 +91,36 @@ pub struct Route {
 }
 
 /// The program under test.
-pub fn binary() -> Result<PathBuf> {
+pub fn binary() -> PathBuf {
     let binary = env::var_os("KNOTHOLE_BIN").map_or_else(
         || PathBuf::from(env!("CARGO_BIN_EXE_knothole")),
         PathBuf::from,
     );
-    fs::canonicalize(&binary).with_context(|| binary.display().to_string())
+    fs::canonicalize(&binary).unwrap_or(binary)
 }
 
 impl Lab {
     /// Prepares a knothole called `name` on `host`.
-    pub fn knothole<'a>(&'a self, name: &'static str, host: &'a Host) -> Knothole<'a> {
+    pub fn knothole<'a>(&'a self, name: impl Into<String>, host: &'a Host) -> Knothole<'a> {
+        self.program(name, host, binary())
+    }
+
+    /// Prepares another program called `name` on `host`.
+    pub fn program<'a>(
+        &'a self,
+        name: impl Into<String>,
+        host: &'a Host,
+        program: PathBuf,
+    ) -> Knothole<'a> {
         Knothole {
             lab: self,
             host,
-            name,
+            name: name.into(),
+            program,
             args: vec![],
             life: LIFE,
+            stdin: None,
+            stdout: None,
         }
     }
 }
@@ -127,15 +143,23 @@ impl Knothole<'_> {
         Self { life, ..self }
     }
 
+    /// Has stdin read from one file and stdout written to another.
+    pub fn between(self, stdin: PathBuf, stdout: PathBuf) -> Self {
+        Self {
+            stdin: Some(stdin),
+            stdout: Some(stdout),
+            ..self
+        }
+    }
+
     /// Starts it in a folder and with a home of its own; nothing of the user's is seen.
     pub fn start(self) -> Result<Peer> {
-        let binary = binary()?;
         let home = self.lab.dir().join(format!("home-{}", self.name));
-        let dir = self.lab.dir().join(self.name);
+        let dir = self.lab.dir().join(&self.name);
         for new in [&home, &dir] {
             fs::create_dir(new).with_context(|| new.display().to_string())?;
         }
-        let mut command = self.host.ns.command(&binary.to_string_lossy());
+        let mut command = self.host.ns.command(&self.program.to_string_lossy());
         let path = command
             .get_envs()
             .find_map(|(key, value)| (key == "PATH").then_some(value?.to_owned()))
@@ -156,8 +180,14 @@ impl Knothole<'_> {
             .env("TERM", "dumb")
             .env("LC_ALL", "C.UTF-8")
             .env("RUST_BACKTRACE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdin(match &self.stdin {
+                Some(path) => File::open(path)?.into(),
+                None => Stdio::piped(),
+            })
+            .stdout(match &self.stdout {
+                Some(path) => File::create(path)?.into(),
+                None => Stdio::piped(),
+            })
             .stderr(Stdio::piped());
 
         let start = Instant::now();
@@ -170,7 +200,9 @@ impl Knothole<'_> {
         listen(child.stdout.take(), Stream::Stdout, &transcript);
         listen(child.stderr.take(), Stream::Stderr, &transcript);
         let shown = Arc::clone(&transcript);
-        let title = format!("--- {}: knothole {}", self.name, self.args.join(" "));
+        let program = self.program.file_name().unwrap_or_default();
+        let (program, args) = (program.to_string_lossy(), self.args.join(" "));
+        let title = format!("--- {}: {program} {args}", self.name);
         self.lab
             .exhibit(move || format!("{title}\n{}", shown.render()));
         Ok(Peer {
@@ -297,7 +329,7 @@ impl Peer {
     }
 
     fn wait_for<T>(&self, what: &str, found: impl Fn(&[Line]) -> Option<T>) -> Result<T> {
-        let name = self.name;
+        let name = &self.name;
         let found = self
             .transcript
             .wait(self.deadline, |said| match found(&said.lines) {
@@ -368,15 +400,20 @@ fn of(lines: &[Line], stream: Stream) -> impl Iterator<Item = &Line> {
 }
 
 fn events<'a>(lines: &'a [Line], name: &str) -> impl Iterator<Item = (&'a Line, Value)> {
-    of(lines, Stream::Stdout).filter_map(move |line| {
+    // `pipe` has its events on stderr.
+    let heard = lines.iter().filter(|line| line.stream != Stream::Stdin);
+    heard.filter_map(move |line| {
         let event: Value = serde_json::from_str(&line.text).ok()?;
         (event["event"] == name).then_some((line, event))
     })
 }
 
 fn listen(stream: Option<impl Read + Send + 'static>, kind: Stream, to: &Arc<Transcript>) {
+    // What goes to a file is not listened to.
+    let Some(stream) = stream else {
+        return to.close();
+    };
     let to = Arc::clone(to);
-    let stream = stream.expect("the stream is piped");
     thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut line = vec![];

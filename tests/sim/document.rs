@@ -2,7 +2,9 @@
 
 use knothole::proto::app::message::Message;
 use knothole::proto::app::transfer::{receiver, sender};
-use knothole::proto::app::{CancelReason, DeclineReason, Offer, Outcome, Receiver, Sender};
+use knothole::proto::app::{
+    CancelReason, Closing, DeclineReason, Offer, Only, Outcome, Pipe, Receiver, Sender, pipe,
+};
 
 use crate::world::LOCAL;
 
@@ -22,6 +24,18 @@ fn every_complete_message_in_the_document_can_be_read() {
 }
 
 #[test]
+fn the_list_of_words_is_the_published_one() {
+    let list = include_bytes!("../../src/proto/app/words/english.txt");
+    let digest = ring::digest::digest(&ring::digest::SHA256, list);
+    let hex: String = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert!(DOCUMENT.contains(&hex), "{hex}");
+}
+
+#[test]
 fn every_reason_is_documented() {
     let cancel = CancelReason::ALL.iter().map(|reason| reason.word());
     for word in cancel.chain(DeclineReason::ALL.iter().map(|reason| reason.word())) {
@@ -35,10 +49,7 @@ fn the_whole_talk_happens_as_it_is_shown() {
         .lines()
         .filter(|line| line.starts_with("S→R {") || line.starts_with("R→S {"))
         .collect();
-    let offer = vec![Offer {
-        name: "empty".into(),
-        size: Some(0),
-    }];
+    let offer = vec![Offer::file("empty", Some(0))];
     let mut sender = Sender::new(LOCAL, offer).unwrap();
     let mut receiver = Receiver::new(LOCAL);
     let mut said = Vec::new();
@@ -76,4 +87,53 @@ fn the_whole_talk_happens_as_it_is_shown() {
     assert_eq!(said, shown);
     assert_eq!(sender.outcome(), Some(&Outcome::Done));
     assert_eq!(receiver.outcome(), Some(&Outcome::Done));
+}
+
+#[test]
+fn the_pipes_talk_happens_as_it_is_shown() {
+    let shown: Vec<&str> = DOCUMENT
+        .lines()
+        .filter(|line| line.starts_with("A→B {") || line.starts_with("B→A {"))
+        .collect();
+    let mut ends = [
+        ("A→B", Pipe::new(LOCAL, None)),
+        ("B→A", Pipe::new(LOCAL, Some(Only::Receive))),
+    ];
+    let mut said = Vec::new();
+    let mut before = usize::MAX;
+    while before != said.len() {
+        before = said.len();
+        let texts = ends.each_mut().map(|(way, end)| {
+            let mut texts = Vec::new();
+            loop {
+                match end.poll_output() {
+                    pipe::Output::Control(text) => texts.push(text),
+                    pipe::Output::Read { .. } => end.handle_eof(blake3::hash(b"")),
+                    pipe::Output::Finish { .. } => end.handle_finished(),
+                    pipe::Output::Event(_) => {}
+                    pipe::Output::Idle => break,
+                }
+            }
+            said.extend(texts.iter().map(|text| format!("{way} {text}")));
+            texts
+        });
+        let [from_a, from_b] = texts;
+        from_a
+            .iter()
+            .for_each(|text| ends[1].1.handle_control(text.as_bytes()));
+        from_b
+            .iter()
+            .for_each(|text| ends[0].1.handle_control(text.as_bytes()));
+    }
+    assert_eq!(said, shown);
+    for (_, end) in &ends {
+        assert_eq!(end.outcome(), Some(&Outcome::Done));
+        assert_eq!(end.closing(), Some(Closing::Now));
+    }
+}
+
+#[test]
+fn the_limits_of_a_pipe_are_the_documented_ones() {
+    assert_eq!(pipe::WINDOW, 4_194_304);
+    assert_eq!((pipe::cost(0), pipe::MAX_AHEAD), (256, 16 << 20));
 }

@@ -1,8 +1,9 @@
 //! One real machine, and a peer that does not keep to the protocol.
 
+use knothole::proto::app::message::Message;
 use knothole::proto::app::transfer::{receiver, sender};
 use knothole::proto::app::{
-    CancelReason, Closing, Fault, Mismatch, Offer, Outcome, OutcomeKind, Receiver, Sender,
+    CancelReason, Closing, Fault, Local, Mismatch, Offer, Outcome, OutcomeKind, Receiver, Sender,
 };
 
 use crate::world::LOCAL;
@@ -208,6 +209,49 @@ fn a_manifest_beyond_the_limits_is_a_fault() {
 }
 
 #[test]
+fn a_text_that_is_not_one_is_a_fault() {
+    let text = |size: &str| format!(r#"{{"name":"t","size":{size},"kind":"text"}}"#);
+    let file = r#"{"name":"f","size":1}"#;
+    for files in [
+        text("65537"),
+        text("null"),
+        format!("{file},{}", text("1")),
+        format!("{},{file}", text("1")),
+        format!("{},{}", text("1"), text("1")),
+    ] {
+        let it = Victim::new(&[
+            HELLO_SEND,
+            &format!(r#"{{"t":"manifest","files":[{files}],"total":null}}"#),
+        ]);
+        assert!(
+            matches!(it.outcome(), Outcome::Protocol(Fault::Malformed { .. })),
+            "{files}: {:?}",
+            it.outcome()
+        );
+    }
+    // Over two parts it is the same.
+    let part = |files: &str, rest: &str| format!(r#"{{"t":"manifest","files":[{files}],{rest}}}"#);
+    let it = Victim::new(&[
+        HELLO_SEND,
+        &part(&text("1"), r#""more":true"#),
+        &part(file, r#""total":2"#),
+    ]);
+    assert!(matches!(
+        it.outcome(),
+        Outcome::Protocol(Fault::Malformed { .. })
+    ));
+
+    let mut it = Victim::new(&[HELLO_SEND, &part(&text("1"), r#""total":1"#)]);
+    it.receiver.accept();
+    it.says(r#"{"t":"file","i":0}"#);
+    it.sends(1);
+    it.says(&end(0, 1, b"\xff"));
+    it.receiver.handle_not_text(0);
+    it.drain();
+    it.ended_by(&Fault::NotText);
+}
+
+#[test]
 fn a_sixty_fifth_file_without_acknowledgements_is_a_fault() {
     let files = vec![r#"{"name":"x","size":0}"#; 70].join(",");
     let manifest = format!(r#"{{"t":"manifest","files":[{files}],"total":0}}"#);
@@ -257,6 +301,44 @@ fn a_sender_cannot_talk_a_receiver_into_done_early() {
     it.receiver.handle_mismatch(0);
     it.drain();
     assert_eq!(it.outcome().kind(), OutcomeKind::Verification);
+}
+
+#[test]
+fn a_sender_cannot_offer_anything_before_both_persons_agreed() {
+    let asks = HELLO_SEND.replace(r#""caps""#, r#""verify":true,"caps""#);
+    let when = "before the words were compared";
+    for (agreed_here, agreed_there) in [(false, false), (true, false), (false, true)] {
+        for line in [
+            MANIFEST,
+            r#"{"t":"file","i":0}"#,
+            r#"{"t":"bye"}"#,
+            &end(0, 0, b""),
+        ] {
+            let mut it = Victim::comparing(&asks, agreed_here, agreed_there);
+            it.says(line);
+            assert!(
+                matches!(it.outcome(), Outcome::Protocol(Fault::Unexpected { when: at, .. }) if *at == when),
+                "{line}: {:?}",
+                it.outcome()
+            );
+            assert_eq!(it.receiver.files(), []);
+        }
+        let mut it = Victim::comparing(&asks, agreed_here, agreed_there);
+        assert!(it.receiver.handle_data(1).is_none());
+        it.drain();
+        it.ended_by(&Fault::UnexpectedData { when });
+    }
+    let mut it = Victim::comparing(&asks, true, true);
+    it.says(MANIFEST);
+    it.receiver.accept();
+    it.drain();
+    assert_eq!(it.said.last().unwrap(), r#"{"t":"accept"}"#);
+    let mut it = Victim::comparing(&asks, false, true);
+    it.says(r#"{"t":"agree"}"#);
+    it.ended_by(&Fault::Unexpected {
+        t: "agree",
+        when: "after \"agree\"",
+    });
 }
 
 // ---- In front of the sender ------------------------------------------------------------------
@@ -362,6 +444,65 @@ fn a_read_that_comes_back_after_the_end_is_dropped() {
 }
 
 #[test]
+fn a_receiver_cannot_have_the_names_before_both_persons_agreed() {
+    for script in [
+        &[r#"{"t":"accept"}"#][..],
+        &[r#"{"t":"agree"}"#, r#"{"t":"accept"}"#],
+        &[r#"{"t":"agree"}"#, r#"{"t":"agree"}"#],
+        &[r#"{"t":"decline","reason":"user"}"#],
+        &[HELLO_RECEIVE],
+    ] {
+        let mut it = Offering::verified();
+        it.says(HELLO_RECEIVE);
+        script.iter().for_each(|line| it.says(line));
+        assert!(
+            matches!(it.outcome(), Outcome::Protocol(Fault::Unexpected { .. })),
+            "{script:?}"
+        );
+        assert!(it.said_nothing_of_the_users(), "{:?}", it.said);
+    }
+    // The person's own word is not enough either, and counts once.
+    let mut it = Offering::verified();
+    it.sender.agree();
+    it.says(HELLO_RECEIVE);
+    assert_eq!(it.said.len(), 1, "there was nothing to agree to yet");
+    it.sender.agree();
+    it.sender.agree();
+    it.drain();
+    assert_eq!(it.said[1..], [r#"{"t":"agree"}"#]);
+    assert!(it.said_nothing_of_the_users(), "{:?}", it.said);
+    it.says(r#"{"t":"agree"}"#);
+    assert!(
+        it.said[2].starts_with(r#"{"t":"manifest""#),
+        "{:?}",
+        it.said
+    );
+    it.says(r#"{"t":"agree"}"#);
+    assert!(matches!(it.outcome(), Outcome::Protocol(_)));
+}
+
+#[test]
+fn agreement_that_nobody_asked_for_is_a_fault() {
+    for early in [&[][..], &[HELLO_RECEIVE]] {
+        let mut it = Offering::new();
+        early.iter().for_each(|line| it.says(line));
+        it.says(r#"{"t":"agree"}"#);
+        assert!(matches!(
+            it.outcome(),
+            Outcome::Protocol(Fault::Unexpected { t: "agree", .. })
+        ));
+    }
+    for early in [&[][..], &[HELLO_SEND], &[HELLO_SEND, MANIFEST]] {
+        let mut it = Victim::new(early);
+        it.says(r#"{"t":"agree"}"#);
+        assert!(matches!(
+            it.outcome(),
+            Outcome::Protocol(Fault::Unexpected { t: "agree", .. })
+        ));
+    }
+}
+
+#[test]
 fn a_smaller_limit_of_the_peer_is_kept() {
     let mut it = Offering::new();
     it.says(&HELLO_RECEIVE.replace(r#""max_data":65536"#, r#""max_data":2048"#));
@@ -429,6 +570,20 @@ impl Victim {
         it
     }
 
+    /// After this hello, which wants the words compared.
+    fn comparing(hello: &str, agreed_here: bool, agreed_there: bool) -> Self {
+        let mut it = Self::new(&[hello]);
+        if agreed_here {
+            it.receiver.agree();
+            it.drain();
+            assert_eq!(it.said.last().unwrap(), r#"{"t":"agree"}"#);
+        }
+        if agreed_there {
+            it.says(r#"{"t":"agree"}"#);
+        }
+        it
+    }
+
     fn receiving() -> Self {
         let mut it = Self::new(&[HELLO_SEND, MANIFEST]);
         it.receiver.accept();
@@ -481,21 +636,24 @@ struct Offering {
 
 impl Offering {
     fn new() -> Self {
+        Self::of(LOCAL)
+    }
+
+    /// One whose person wants the words compared.
+    fn verified() -> Self {
+        Self::of(Local {
+            verify: true,
+            ..LOCAL
+        })
+    }
+
+    fn of(local: Local<'static>) -> Self {
         let files = vec![
-            Offer {
-                name: "a".into(),
-                size: Some(3),
-            },
-            Offer {
-                name: "b".into(),
-                size: None,
-            },
-            Offer {
-                name: "c".into(),
-                size: Some(9),
-            },
+            Offer::file("a", Some(3)),
+            Offer::file("b", None),
+            Offer::file("c", Some(9)),
         ];
-        let sender = Sender::new(LOCAL, files).unwrap();
+        let sender = Sender::new(local, files).unwrap();
         let mut it = Self {
             sender,
             said: Vec::new(),
@@ -515,6 +673,14 @@ impl Offering {
     fn says(&mut self, line: &str) {
         self.sender.handle_control(line.as_bytes());
         self.drain();
+    }
+
+    fn said_nothing_of_the_users(&self) -> bool {
+        let harmless = ["hello", "agree", "cancel"];
+        self.said.iter().all(|text| {
+            let message = Message::parse(text.as_bytes()).unwrap().unwrap();
+            harmless.contains(&message.name())
+        })
     }
 
     fn sends_file(&mut self, bytes: &[u8]) {

@@ -1,8 +1,9 @@
-//! The transfer protocol in a simulated world: two machines, an in-memory link, a disk, no clock.
+//! The protocols in a simulated world: two machines, an in-memory link, a disk, no clock.
 //!
 //! `document` holds docs/protocol.md to the truth, `crash` cuts the link at every message boundary, `mishap` lets disks, files and people fail, and
 //! `liar` puts a peer that breaks its word in front of each machine. The invariants that hold in all
 //! of them are in [`world::World::check`], written from docs/protocol.md, not from the machines.
+//! `pipe` does all of this for two pipe machines, with readers in place of the disk.
 
 mod crash;
 mod document;
@@ -10,4 +11,5 @@ mod internet;
 mod liar;
 mod mishap;
 mod nat;
+mod pipe;
 mod world;

@@ -37,15 +37,46 @@ fn a_declined_offer_moves_nothing_and_tells_both_why() {
 }
 
 #[test]
+fn words_that_are_not_found_the_same_end_both_sides_with_nothing_told() {
+    for seed in 0..20 {
+        for actor in [Actor::Sender, Actor::Receiver] {
+            for (reason, kind) in [
+                (CancelReason::Words, OutcomeKind::Verification),
+                (CancelReason::NoTerminal, OutcomeKind::Declined),
+            ] {
+                let scenario = Scenario {
+                    differ: Some((actor, reason)),
+                    ..Scenario::files(&SIZES).verified(&[Actor::Receiver])
+                };
+                let world = World::run(scenario, seed);
+                for (outcome, here) in [
+                    (world.sender_outcome(), Actor::Sender),
+                    (world.receiver_outcome(), Actor::Receiver),
+                ] {
+                    assert_eq!(outcome.kind(), kind, "{outcome:?}");
+                    let Outcome::Cancelled { by, .. } = outcome else {
+                        panic!("{outcome:?}")
+                    };
+                    assert_eq!(*by == Side::Here, here == actor, "{outcome:?}");
+                }
+                assert!(world.visible.is_empty());
+                assert_eq!(world.receiver.files(), []);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_person_may_stop_at_any_step_on_either_side() {
     for seed in 0..4 {
+        let verify: &[Actor] = if seed % 2 == 0 { &[] } else { &[Actor::Sender] };
         for actor in [Actor::Sender, Actor::Receiver] {
             for step in 1..150 {
                 let cancel = Some((actor, step));
                 let world = World::run(
                     Scenario {
                         cancel,
-                        ..Scenario::files(&SIZES)
+                        ..Scenario::files(&SIZES).verified(verify)
                     },
                     seed,
                 );

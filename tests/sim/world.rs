@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use knothole::proto::app::message::Message;
 use knothole::proto::app::transfer::{receiver, sender};
 use knothole::proto::app::{
     CancelReason, Closing, DeclineReason, Digest, Local, Offer, Outcome, Receiver, Sender,
@@ -53,6 +54,10 @@ pub(crate) struct Source {
 pub(crate) struct Scenario {
     pub(crate) sources: Vec<Source>,
     pub(crate) cut: Option<Cut>,
+    /// Which sides want the words compared.
+    pub(crate) verify: &'static [Actor],
+    /// This person does not find them the same, and says so with this reason.
+    pub(crate) differ: Option<(Actor, CancelReason)>,
     /// The receiver declines with this reason.
     pub(crate) decline: Option<DeclineReason>,
     /// Somebody presses Ctrl-C at this step.
@@ -83,11 +88,26 @@ impl Scenario {
         Self {
             sources: sizes.iter().enumerate().map(source).collect(),
             cut: None,
+            verify: &[],
+            differ: None,
             decline: None,
             cancel: None,
             flip: None,
             disk_full: None,
             slow_disk: false,
+        }
+    }
+
+    /// Has the words compared because these sides want it.
+    pub(crate) fn verified(mut self, verify: &'static [Actor]) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    fn local(&self, actor: Actor) -> Local<'static> {
+        Local {
+            verify: self.verify.contains(&actor),
+            ..LOCAL
         }
     }
 
@@ -128,6 +148,7 @@ enum Step {
     Deliver(Direction),
     Read,
     Commit,
+    Compare(Actor),
     Decide,
     Close(Actor),
     NoticeClose(Actor),
@@ -148,6 +169,9 @@ pub(crate) struct World {
     data_delivered: usize,
     started: usize,
     most_unacked: usize,
+    /// The persons who are comparing words, and those who found them the same.
+    comparing: Vec<Actor>,
+    agreed: Vec<Actor>,
     // Sender's disk.
     reading: Option<(usize, usize)>,
     read_pos: usize,
@@ -165,10 +189,8 @@ pub(crate) struct World {
 impl World {
     /// Runs a scenario to its end.
     pub(crate) fn run(scenario: Scenario, seed: u64) -> Self {
-        let offer = |(n, source): (usize, &Source)| Offer {
-            name: format!("file {n}"),
-            size: source.announced,
-        };
+        let offer =
+            |(n, source): (usize, &Source)| Offer::file(format!("file {n}"), source.announced);
         let files = scenario.sources.iter().enumerate().map(offer).collect();
         let limit = 2_000
             + 40 * scenario.sources.len()
@@ -177,12 +199,14 @@ impl World {
                 .iter()
                 .map(|source| source.bytes.len())
                 .sum::<usize>();
+        let sender = Sender::new(scenario.local(Actor::Sender), files).unwrap();
+        let receiver = Receiver::new(scenario.local(Actor::Receiver));
         let mut world = Self {
             scenario,
-            rng: Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            rng: Rng::new(seed),
             steps: 0,
-            sender: Sender::new(LOCAL, files).unwrap(),
-            receiver: Receiver::new(LOCAL),
+            sender,
+            receiver,
             to_receiver: Wire::default(),
             to_sender: Wire::default(),
             sender_gone: false,
@@ -192,6 +216,8 @@ impl World {
             data_delivered: 0,
             started: 0,
             most_unacked: 0,
+            comparing: Vec::new(),
+            agreed: Vec::new(),
             reading: None,
             read_pos: 0,
             read_hash: blake3::Hasher::new(),
@@ -279,6 +305,7 @@ impl World {
         if self.reading.is_some() && self.to_receiver.queue.len() < 6 {
             steps.push(Step::Read);
         }
+        steps.extend(self.comparing.iter().copied().map(Step::Compare));
         if self.offered.is_some() {
             steps.push(Step::Decide);
         }
@@ -300,6 +327,7 @@ impl World {
             Step::Deliver(Direction::ToSender) => self.deliver_to_sender(),
             Step::Read => self.read(),
             Step::Commit => self.commit(),
+            Step::Compare(actor) => self.compare(actor),
             Step::Decide => {
                 self.offered = None;
                 match self.scenario.decline {
@@ -326,6 +354,34 @@ impl World {
                 self.receiver.handle_closed();
             }
         }
+    }
+
+    fn compare(&mut self, actor: Actor) {
+        self.comparing.retain(|other| *other != actor);
+        let differ = self.scenario.differ.filter(|(who, _)| *who == actor);
+        match (differ, actor) {
+            (Some((_, reason)), Actor::Sender) => self.sender.cancel(reason, ""),
+            (Some((_, reason)), Actor::Receiver) => self.receiver.cancel(reason, ""),
+            (None, Actor::Sender) => self.sender.agree(),
+            (None, Actor::Receiver) => self.receiver.agree(),
+        }
+        if differ.is_none() {
+            self.agreed.push(actor);
+        }
+    }
+
+    /// Nothing of the user's leaves before both persons have compared the words.
+    fn check_opening(&self, frame: &Frame) {
+        let harmless = |t: &str| ["hello", "agree", "cancel"].contains(&t);
+        let opening = match frame {
+            Frame::Data(_) => false,
+            Frame::Text(text) => {
+                let message = Message::parse(text.as_bytes()).unwrap().unwrap();
+                harmless(message.name())
+            }
+        };
+        let compared = self.scenario.verify.is_empty() || self.agreed.len() == 2;
+        assert!(opening || compared, "too early: {frame:?}");
     }
 
     /// The worst a close may do: it overtakes every message, both ways.
@@ -382,7 +438,9 @@ impl World {
         } else if self.sender.handle_read(chunk.len()) {
             self.read_hash.update(chunk);
             self.read_pos += chunk.len();
-            self.to_receiver.transmit(Frame::Data(chunk.to_vec()));
+            let frame = Frame::Data(chunk.to_vec());
+            self.check_opening(&frame);
+            self.to_receiver.transmit(frame);
         }
     }
 
@@ -418,7 +476,9 @@ impl World {
             match output {
                 sender::Output::Control(text) => {
                     self.started += usize::from(text.starts_with(r#"{"t":"file""#));
-                    self.to_receiver.transmit(Frame::Text(text));
+                    let frame = Frame::Text(text);
+                    self.check_opening(&frame);
+                    self.to_receiver.transmit(frame);
                 }
                 sender::Output::Read { file, max } => {
                     assert!(
@@ -426,7 +486,11 @@ impl World {
                         "two reads at once"
                     );
                 }
+                sender::Output::Event(sender::Event::Compare) => {
+                    self.comparing.push(Actor::Sender);
+                }
                 sender::Output::Event(sender::Event::Finished(outcome)) => {
+                    self.comparing.retain(|actor| *actor != Actor::Sender);
                     self.reading = None;
                     self.sender_end = Some(outcome);
                 }
@@ -441,7 +505,9 @@ impl World {
             assert!(self.receiver_end.is_none(), "after the end: {output:?}");
             match output {
                 receiver::Output::Control(text) => {
-                    self.to_sender.transmit(Frame::Text(text));
+                    let frame = Frame::Text(text);
+                    self.check_opening(&frame);
+                    self.to_sender.transmit(frame);
                 }
                 receiver::Output::Offer { files, .. } => self.offered = Some(files),
                 receiver::Output::Begin { file } => {
@@ -455,7 +521,11 @@ impl World {
                     assert_eq!(open, file);
                     self.finishing.push((file, bytes, size, blake3));
                 }
+                receiver::Output::Event(receiver::Event::Compare) => {
+                    self.comparing.push(Actor::Receiver);
+                }
                 receiver::Output::Event(receiver::Event::Finished(outcome)) => {
+                    self.comparing.retain(|actor| *actor != Actor::Receiver);
                     self.temporary = None;
                     self.offered = None;
                     self.receiver_end = Some(outcome);
@@ -507,10 +577,14 @@ impl World {
 }
 
 /// A small generator (xorshift64): the same seed, the same run.
-struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

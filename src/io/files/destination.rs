@@ -177,24 +177,11 @@ impl Destination {
                 }
             }
         }
-        let Some(name) = path.file_name() else {
-            return Err(FileError::usage(format!("{path:?} names no file"))
-                .with_hint("give the path of a file or of an existing folder"));
-        };
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let folder = match Folder::open(parent) {
-            Ok(folder) => Arc::new(folder),
-            Err(Errno::NOENT) => return Err(no_folder(parent)),
-            Err(Errno::NOTDIR) => return Err(not_a_folder(parent)),
-            Err(errno) => return Err(FileError::writing("cannot open the folder", parent, errno)),
-        };
+        let (folder, name) = Folder::of(path)?;
         Ok(Self {
             place: Place::File {
-                folder,
-                name: name.to_owned(),
+                folder: Arc::new(folder),
+                name,
             },
             existing,
         })
@@ -290,6 +277,7 @@ impl Destination {
             name,
             offered: offered.to_owned(),
             existing: self.existing,
+            private: false,
         }
     }
 }
@@ -447,6 +435,8 @@ pub(super) enum Target {
         /// As offered, or typed: what numbers are put into.
         offered: OsString,
         existing: Existing,
+        /// For the user's eyes only.
+        private: bool,
     },
     Special {
         path: PathBuf,
@@ -478,6 +468,24 @@ impl Folder {
             path: path.to_owned(),
             new_mode: OnceLock::new(),
         })
+    }
+
+    /// The folder of a file, and the file's name in it.
+    pub(super) fn of(path: &Path) -> Result<(Self, OsString), FileError> {
+        let Some(name) = path.file_name() else {
+            return Err(FileError::usage(format!("{path:?} names no file"))
+                .with_hint("give the path of a file or of an existing folder"));
+        };
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        match Self::open(parent) {
+            Ok(folder) => Ok((folder, name.to_owned())),
+            Err(Errno::NOENT) => Err(no_folder(parent)),
+            Err(Errno::NOTDIR) => Err(not_a_folder(parent)),
+            Err(errno) => Err(FileError::writing("cannot open the folder", parent, errno)),
+        }
     }
 
     pub(super) fn join(&self, name: &OsStr) -> PathBuf {
@@ -560,7 +568,7 @@ impl Folder {
         }
     }
 
-    fn check_writable(&self) -> Result<(), FileError> {
+    pub(super) fn check_writable(&self) -> Result<(), FileError> {
         fs::accessat(
             &self.fd,
             ".",

@@ -47,6 +47,7 @@ impl Incoming {
                 name,
                 offered,
                 existing,
+                private,
             } => {
                 let (fd, temporary) = folder.create_part()?;
                 let listed = unfinished::list(folder, &temporary);
@@ -57,6 +58,7 @@ impl Incoming {
                     name: name.clone(),
                     offered: offered.clone(),
                     existing: *existing,
+                    private: *private,
                     written: 0,
                     started: 0,
                     remove: Some(listed),
@@ -70,6 +72,16 @@ impl Incoming {
             written: 0,
             sink,
         })
+    }
+
+    /// Standard output.
+    #[must_use]
+    pub fn stdout() -> Self {
+        Self {
+            path: "-".into(),
+            written: 0,
+            sink: Sink::Stdout,
+        }
     }
 
     /// Appends `bytes`, in as few system calls as the system allows and without a copy of ours.
@@ -145,6 +157,7 @@ struct Part {
     name: OsString,
     offered: OsString,
     existing: Existing,
+    private: bool,
     written: u64,
     /// The kernel was asked to write this much to the disk.
     started: u64,
@@ -230,8 +243,11 @@ impl Part {
     }
 
     /// The permissions of the file that is replaced (what was private stays private), else those
-    /// of any new file.
+    /// of any new file. What is private keeps those of the temporary file.
     fn final_mode(&self) -> Option<Mode> {
+        if self.private {
+            return None;
+        }
         if self.existing == Existing::Overwrite
             && let Ok(stat) = fs::statat(&self.folder.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW)
             && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile

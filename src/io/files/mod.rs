@@ -3,7 +3,8 @@
 //! - [`name`]: the one choke point for names that a peer chose;
 //! - [`Destination`]: `-o`, judged before anything is accepted, and the plan made from it;
 //! - [`Incoming`]: one file on its way in, invisible under its name until it is committed;
-//! - [`Source`]: one file or stream on its way out.
+//! - [`Source`]: one file or stream on its way out;
+//! - [`OwnFile`], [`read_whole`]: small files that are no transfer.
 //!
 //! Everything here blocks; the caller runs it on a blocking thread. What a transfer *means*
 //! (verification, acknowledgement) is `proto::app`'s; what is shown, and how, is `report`'s.
@@ -12,13 +13,16 @@ mod destination;
 mod incoming;
 pub mod name;
 mod source;
+pub mod stdio;
 mod unfinished;
+mod whole;
 
 pub use destination::{Action, Destination, Existing, Occupant, Planned, Refusal};
 pub use incoming::Incoming;
 pub use name::{BadName, NameProblem, PeerName};
 pub use source::{Outgoing, Source};
 pub use unfinished::remove_unfinished;
+pub use whole::{OwnFile, read_whole};
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};

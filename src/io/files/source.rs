@@ -1,4 +1,4 @@
-//! What is sent: files, FIFOs, devices and standard input.
+//! What is sent: files, FIFOs, devices, standard input and short texts.
 //!
 //! [`Source::open`] finds out everything that can be wrong before anything touches the network.
 //! Nothing is held open between that and [`Source::start`], so a command may name more files than
@@ -6,10 +6,12 @@
 //! the end of [`Outgoing::read`] that it did not change on the way.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{self, Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -111,6 +113,19 @@ impl Source {
         Ok(sources)
     }
 
+    /// A text that is in no file; offered as `text.txt` to receivers that store it.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn text(text: &str) -> Result<Self, FileError> {
+        let path = PathBuf::from("text.txt");
+        Ok(Self {
+            name: offered("text.txt", &path)?,
+            path,
+            what: What::Text(Text(text.as_bytes().into())),
+        })
+    }
+
     /// The name offered to the receiver: the last part of the path, `stdin` for `-`.
     pub fn name(&self) -> &PeerName {
         &self.name
@@ -123,8 +138,9 @@ impl Source {
 
     /// In bytes; not known for standard input, FIFOs and devices.
     pub fn size(&self) -> Option<u64> {
-        match self.what {
+        match &self.what {
             What::File(stamp) => Some(stamp.size),
+            What::Text(text) => Some(text.0.len() as u64),
             What::Stream | What::Stdin => None,
         }
     }
@@ -138,25 +154,33 @@ impl Source {
         matches!(self.what, What::Stdin)
     }
 
+    pub fn is_text(&self) -> bool {
+        matches!(self.what, What::Text(_))
+    }
+
     /// Opens it for reading. Opening a FIFO blocks until it has a writer.
     ///
     /// # Errors
     /// It cannot be opened, or is not the file that was offered any more
     /// ([`FileErrorKind::Changed`]).
     pub fn start(&self) -> Result<Outgoing, FileError> {
-        let reader = match self.what {
+        let reader = match &self.what {
+            What::Text(text) => Reader::Text {
+                text: text.clone(),
+                read: 0,
+            },
             What::Stdin => Reader::Stdin,
             What::Stream => Reader::Stream(open_stream(&self.path)?),
             What::File(stamp) => {
                 let (file, seen) = open_regular(&self.path)?;
-                if Stamp::of(&seen) != stamp {
+                if Stamp::of(&seen) != *stamp {
                     return Err(changed(&self.path, "it changed since it was offered"));
                 }
                 #[cfg(target_os = "linux")]
                 let _ = fs::fadvise(&file, 0, None, fs::Advice::Sequential);
                 Reader::File {
                     file,
-                    stamp,
+                    stamp: *stamp,
                     left: stamp.size,
                 }
             }
@@ -184,6 +208,15 @@ impl Source {
 }
 
 impl Outgoing {
+    /// Standard input.
+    #[must_use]
+    pub fn stdin() -> Self {
+        Self {
+            path: "-".into(),
+            reader: Reader::Stdin,
+        }
+    }
+
     /// Reads into `buffer`, which must not be empty; 0 is the end. A file of known size gives
     /// exactly that many bytes.
     ///
@@ -193,6 +226,13 @@ impl Outgoing {
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
         let failed = |errno| FileError::reading("cannot read", &self.path, errno);
         match &mut self.reader {
+            Reader::Text { text, read } => {
+                let rest = text.0.get(*read..).unwrap_or_default();
+                let n = rest.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&rest[..n]);
+                *read += n;
+                Ok(n)
+            }
             Reader::Stdin => read_some(rustix::stdio::stdin(), buffer).map_err(|errno| {
                 FileError::reading("cannot read", Path::new("standard input"), errno)
             }),
@@ -224,15 +264,30 @@ impl Outgoing {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum What {
+    Text(Text),
     File(Stamp),
     Stream,
     Stdin,
 }
 
+/// A text of the user; `Debug` does not show it.
+#[derive(Clone)]
+struct Text(Arc<[u8]>);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Text(..)")
+    }
+}
+
 #[derive(Debug)]
 enum Reader {
+    Text {
+        text: Text,
+        read: usize,
+    },
     File {
         file: File,
         stamp: Stamp,
@@ -383,6 +438,18 @@ mod tests {
                 .to_string()
                 .contains("socket")
         );
+    }
+
+    #[test]
+    fn a_text_is_read_like_a_file() {
+        for text in ["näh\n", &"x".repeat(1000)] {
+            let source = Source::text(text).unwrap();
+            let seen = (source.name().as_str(), source.size(), source.is_text());
+            assert_eq!(seen, ("text.txt", Some(text.len() as u64), true));
+            let mut outgoing = source.start().unwrap();
+            assert_eq!(read_all(&mut outgoing).unwrap(), text.as_bytes());
+            assert!(!format!("{source:?}{outgoing:?}").contains("120"));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::certificate::CertificateParams;
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use tokio::sync::{Mutex, OnceCell, mpsc, watch};
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::peer_connection::crypto::{self, SignatureScheme};
@@ -16,9 +17,10 @@ use webrtc::peer_connection::{
 };
 
 use super::endpoint::Endpoint;
+use super::issuer::MAX_ACCEPTED;
 use super::runtime::PeerRuntime;
 use super::socket::Granted;
-use crate::proto::link::size;
+use crate::proto::link::{PeerKind, size};
 use crate::proto::token::Fingerprint;
 
 /// Largest SCTP receive window: more gains nothing at 500 MiB/s and costs memory.
@@ -28,6 +30,8 @@ const MAX_WINDOW: usize = 2 << 20;
 const WINDOW_TENTHS: usize = 6;
 /// What may wait in the crate beyond the peer's window before `send` waits.
 const SEND_AHEAD: usize = 1 << 20;
+/// What may be on the way to a plain peer: with more, Chromium falls to a quarter of its speed.
+const PLAIN_AHEAD: usize = 256 << 10;
 /// Between checks of one pair, on the crate's clock (RFC 8445 §14.2 has 50 ms as a minimum).
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Checks of one pair; 65,535 would overflow a counter of the crate.
@@ -75,6 +79,8 @@ pub struct States {
     pub ice: RTCIceConnectionState,
     pub connection: RTCPeerConnectionState,
     pub gathering: RTCIceGatheringState,
+    /// The peer opened a channel that was not asked for.
+    pub crowded: bool,
 }
 
 /// Our ICE credentials (RFC 8445 §5.3).
@@ -84,6 +90,8 @@ pub struct Credentials {
 }
 
 pub struct Connection {
+    /// Of our certificate.
+    pub fingerprint: Fingerprint,
     peer: Arc<dyn PeerConnection>,
     channel: OnceCell<Arc<dyn DataChannel>>,
     announced: Mutex<mpsc::Receiver<Arc<dyn DataChannel>>>,
@@ -107,9 +115,10 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
-        // One is expected; a peer that opens more talks to nobody.
+        // One is expected. What comes on another, the crate would keep: up to 16 MiB for each.
         if self.announced.try_send(channel).is_err() {
-            log::debug!("ignored a second data channel");
+            log::debug!("a second data channel");
+            self.states.send_modify(|states| states.crowded = true);
         }
     }
 
@@ -128,8 +137,14 @@ impl Connection {
         endpoint: &Endpoint,
         identity: &Identity,
         credentials: Credentials,
+        peer: PeerKind,
     ) -> anyhow::Result<Self> {
         let window = window(endpoint.granted());
+        let (mtu, ahead) = match peer {
+            // Made safe for smaller paths by `Socket`.
+            PeerKind::Knothole => (size::SCTP_MTU, window + SEND_AHEAD),
+            PeerKind::Plain => (size::PLAIN_SCTP_MTU, PLAIN_AHEAD),
+        };
         let settings = SettingEngineBuilder::new()
             // mDNS would join a multicast group, which fails on a host without such a route.
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
@@ -141,8 +156,8 @@ impl Connection {
                 Some(CONSENT_INTERVAL),
             )
             .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
-            // Made safe for smaller paths by `Socket`.
-            .with_sctp_mtu(size::SCTP_MTU)
+            .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_ACCEPTED))
+            .with_sctp_mtu(mtu)
             .with_sctp_max_receive_buffer_size(u32::try_from(window).unwrap_or(u32::MAX))
             .build();
         let sockets = endpoint.hand_reading_over().await;
@@ -154,6 +169,7 @@ impl Connection {
             ice: RTCIceConnectionState::New,
             connection: RTCPeerConnectionState::New,
             gathering: RTCIceGatheringState::New,
+            crowded: false,
         };
         let (states_tx, states) = watch::channel(initial);
         let (announced_tx, announced) = mpsc::channel(1);
@@ -169,11 +185,12 @@ impl Connection {
             }))
             .with_runtime(runtime)
             .with_udp_addrs(bind_addrs)
-            .with_data_channel_send_buffer_limit(window + SEND_AHEAD)
+            .with_data_channel_send_buffer_limit(ahead)
             .build()
             .await
             .context("peer connection")?;
         Ok(Self {
+            fingerprint: identity.fingerprint,
             peer: Arc::new(peer),
             channel: OnceCell::new(),
             announced: Mutex::new(announced),
@@ -181,35 +198,36 @@ impl Connection {
         })
     }
 
-    /// Offers, and takes `answer` (which nobody sent: see [`crate::proto::sdp`]).
+    /// Offers, and takes `answer`: a text made here, after an invite or after the peer's own.
     ///
     /// # Errors
     /// When the crate refuses a description.
     pub async fn offer(&self, answer: String) -> anyhow::Result<()> {
         let channel = self.peer.create_data_channel(CHANNEL, None).await;
         self.channel.set(channel.context("data channel")?).ok();
+        self.announced.lock().await.close();
         let offer = self.peer.create_offer(None).await.context("offer")?;
         self.peer
             .set_local_description(offer)
             .await
             .context("local offer")?;
-        let answer = RTCSessionDescription::answer(answer).context("invented answer")?;
+        let answer = RTCSessionDescription::answer(answer).context("remote answer")?;
         self.peer
             .set_remote_description(answer)
             .await
-            .context("invented answer")
+            .context("remote answer")
     }
 
-    /// Answers `offer` (which nobody sent).
+    /// Answers `offer`: a text made here too.
     ///
     /// # Errors
     /// When the crate refuses a description.
     pub async fn answer(&self, offer: String) -> anyhow::Result<()> {
-        let offer = RTCSessionDescription::offer(offer).context("invented offer")?;
+        let offer = RTCSessionDescription::offer(offer).context("remote offer")?;
         self.peer
             .set_remote_description(offer)
             .await
-            .context("invented offer")?;
+            .context("remote offer")?;
         let answer = self.peer.create_answer(None).await.context("answer")?;
         self.peer
             .set_local_description(answer)
@@ -244,9 +262,11 @@ impl Connection {
     /// When the connection was closed first.
     pub async fn opened(&self) -> anyhow::Result<()> {
         let Some(channel) = self.channel.get() else {
-            let announced = self.announced.lock().await.recv().await;
+            let mut announced = self.announced.lock().await;
+            let channel = announced.recv().await;
             let channel =
-                announced.context("the connection closed before the data channel opened")?;
+                channel.context("the connection closed before the data channel opened")?;
+            announced.close();
             self.channel.set(channel).ok();
             return Ok(());
         };
@@ -261,6 +281,19 @@ impl Connection {
         }
     }
 
+    /// Whether the DTLS handshake has finished.
+    pub fn is_secure(&self) -> bool {
+        self.states.borrow().connection == RTCPeerConnectionState::Connected
+    }
+
+    /// Resolves when the peer has opened a channel that was not asked for.
+    pub async fn crowded(&self) {
+        let mut states = self.states.clone();
+        if states.wait_for(|states| states.crowded).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The data channel, once [`Connection::opened`].
     pub fn channel(&self) -> Option<&Arc<dyn DataChannel>> {
         self.channel.get()
@@ -271,6 +304,17 @@ impl Connection {
             log::debug!("close: {error}");
         }
     }
+}
+
+/// `count` characters of the ICE alphabet (RFC 8839 §5.4), 6 bits of entropy each.
+pub fn random_text(count: usize) -> anyhow::Result<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = vec![0; count];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
+    Ok(bytes
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte & 63)]))
+        .collect())
 }
 
 /// Resolves when ICE has found a path.

@@ -18,8 +18,7 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta};
 use super::interfaces;
 use super::relay::{Allocation, Relay};
 use super::socket::{Granted, Socket, lock};
-use super::watch::{Beside, Watch};
-use crate::proto::link::size;
+use super::watch::Watch;
 use crate::proto::stun;
 use crate::proto::stun::reflexive::{Event, Failure};
 use crate::proto::token::{Candidate, Kind};
@@ -337,6 +336,11 @@ impl Endpoint {
         }
     }
 
+    /// The addresses of this machine that are in use, the likeliest way to a peer first.
+    pub fn local(&self) -> &[IpAddr] {
+        &self.inner.local
+    }
+
     pub fn watch(&self) -> &Arc<Watch> {
         &self.inner.watch
     }
@@ -621,11 +625,13 @@ impl Inner {
         if at > now || getrandom::fill(&mut id).is_err() {
             return;
         }
-        let datagram = match what {
-            Beside::KeepAlive => stun::bare_message(stun::BINDING_INDICATION, &id).to_vec(),
-            Beside::Ping => size::ping(&id).to_vec(),
+        let datagram = match self.watch.beside(now, what, id) {
+            Ok(datagram) => datagram,
+            Err(error) => {
+                log::debug!("{what:?}: {error:#}");
+                return;
+            }
         };
-        self.watch.handle_beside(now, what);
         if carrier.relayed {
             if let Some(relay) = lock(&self.relay).as_ref() {
                 relay.send_beside(carrier.remote, &datagram);

@@ -4,11 +4,15 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Credentials, Identity};
+use super::consent::Consent;
 use super::endpoint::{Endpoint, Incoming, Network, Next, Notice, seed};
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, Remote};
+use super::watch::Far;
+use crate::proto::link::PeerKind;
 use crate::proto::sdp::{Description, Setup, candidate_line};
 use crate::proto::token::{self, Candidate, Invite, Kind, Reply, Secret, check};
 
@@ -20,8 +24,13 @@ const OPENING: Duration = Duration::from_millis(300);
 const MAX_REPLY_ADDRS: usize = 16;
 /// Transaction ids of checks that were acted on: the same check again is a replay.
 const MAX_USED_CHECKS: usize = 256;
-/// Largest message this side takes, in bytes.
+/// Largest message that this side says it takes, and sends, in bytes.
 pub(super) const MAX_MESSAGE: u32 = 65_536;
+/// Largest message that the crate lets come in, in bytes. More than was said, because the crate
+/// loses a longer one without a word: what breaks the protocol has to arrive to be refused. The
+/// crate takes what the *other* side can take as a limit for what comes in, too, so the
+/// descriptions that it is given say this.
+pub(super) const MAX_ACCEPTED: u32 = SctpMaxMessageSize::MAX_MESSAGE_SIZE;
 
 /// What happens while an invite waits.
 #[derive(Debug)]
@@ -123,7 +132,13 @@ impl Issuer {
                     say(Waiting::Joining(incoming.from));
                     match self.admit(&joiner, &incoming, replies).await? {
                         Some(connection) => {
-                            let remote = self.opened.into();
+                            let remote = Remote {
+                                kind: joiner.kind,
+                                fingerprint: joiner.fingerprint,
+                                candidates: self.opened.into(),
+                                // The description it invented for us says so; Chromium takes more.
+                                max_message: MAX_MESSAGE as usize,
+                            };
                             return Link::new(connection, self.endpoint, remote, self.patience);
                         }
                         None => say(Waiting::Forgotten(incoming.from)),
@@ -172,12 +187,22 @@ impl Issuer {
         first: &Incoming,
         replies: &mut mpsc::Receiver<Reply>,
     ) -> Result<Option<Connection>, LinkError> {
-        self.endpoint.watch().restart(self.patience, seed()?);
+        let far = match joiner.kind {
+            PeerKind::Knothole => Far::Knothole,
+            PeerKind::Plain => Far::Plain(Consent {
+                username: format!("{}:{}", joiner.ufrag, joiner.our_ufrag),
+                password: joiner.pwd.clone(),
+                // The joiner made the offer.
+                controlling: false,
+            }),
+        };
+        self.endpoint.watch().restart(self.patience, seed()?, far);
         let credentials = Credentials {
             ufrag: joiner.our_ufrag.clone(),
             password: token::ice_password(&self.secret),
         };
-        let connection = Connection::build(&self.endpoint, &self.identity, credentials).await?;
+        let built = Connection::build(&self.endpoint, &self.identity, credentials, joiner.kind);
+        let connection = built.await?;
         match self.serve(&connection, joiner, first, replies).await {
             Ok(()) => return Ok(Some(connection)),
             // A joiner's fault is no reason to stop waiting for another.
@@ -204,7 +229,7 @@ impl Issuer {
             password: &joiner.pwd,
             fingerprint: &joiner.fingerprint,
             setup: Setup::ActPass,
-            max_message_size: MAX_MESSAGE,
+            max_message_size: MAX_ACCEPTED,
             candidates: &candidates,
         };
         connection.answer(offer.to_string()).await?;

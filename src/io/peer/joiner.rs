@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Credentials, Identity};
+use super::connection::{Connection, Credentials, Identity, random_text};
 use super::endpoint::{Endpoint, Network, seed};
-use super::issuer::{MAX_MESSAGE, unix_now};
+use super::issuer::{MAX_ACCEPTED, MAX_MESSAGE, unix_now};
 use anyhow::Context as _;
 
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, Remote};
+use super::watch::Far;
+use crate::proto::link::PeerKind;
 use crate::proto::sdp::{Description, Setup};
 use crate::proto::token::{self, Candidate, Invite, Kind, Reply};
 
@@ -46,7 +48,7 @@ impl Joiner {
             // The crate takes its sockets at the start, the relay among them.
             endpoint.gathered().await;
         }
-        let connection = offer(&endpoint, invite).await?;
+        let connection = offer(&endpoint, invite, PeerKind::Knothole).await?;
         let left = Duration::from_secs(invite.expires_at().saturating_sub(unix_now()));
         Ok(Self {
             endpoint,
@@ -107,8 +109,9 @@ impl Joiner {
             }
             self.attempts += 1;
             self.connection.close().await;
-            self.endpoint.watch().restart(self.patience, seed()?);
-            self.connection = offer(&self.endpoint, &self.invite).await?;
+            let watch = self.endpoint.watch();
+            watch.restart(self.patience, seed()?, Far::Knothole);
+            self.connection = offer(&self.endpoint, &self.invite, PeerKind::Knothole).await?;
         }
     }
 
@@ -117,12 +120,13 @@ impl Joiner {
     /// # Errors
     /// [`LinkError::Closed`] before [`Joiner::opened`].
     pub fn into_link(self) -> Result<Link, LinkError> {
-        Link::new(
-            self.connection,
-            self.endpoint,
-            self.invite.candidates,
-            self.patience,
-        )
+        let remote = Remote {
+            kind: PeerKind::Knothole,
+            fingerprint: self.invite.fingerprint,
+            candidates: self.invite.candidates,
+            max_message: MAX_MESSAGE as usize,
+        };
+        Link::new(self.connection, self.endpoint, remote, self.patience)
     }
 
     fn no_path(&self) -> LinkError {
@@ -139,21 +143,27 @@ impl Joiner {
     }
 }
 
-/// Makes a real offer with credentials of its own, and invents the answer of the issuer.
-async fn offer(endpoint: &Endpoint, invite: &Invite) -> Result<Connection, LinkError> {
+/// Makes a real offer with credentials of its own, and invents the answer of the issuer. `kind`:
+/// what it says it is.
+async fn offer(
+    endpoint: &Endpoint,
+    invite: &Invite,
+    kind: PeerKind,
+) -> Result<Connection, LinkError> {
     let identity = Identity::generate()?;
     let credentials = Credentials {
         ufrag: random_text(4)?,
         password: random_text(22)?,
     };
-    let ufrag = token::build_ufrag(&identity.fingerprint, &credentials.password);
-    let connection = Connection::build(endpoint, &identity, credentials).await?;
+    let (fingerprint, password) = (&identity.fingerprint, &credentials.password);
+    let ufrag = token::build_ufrag(kind, fingerprint, password);
+    let connection = Connection::build(endpoint, &identity, credentials, kind).await?;
     let answer = Description {
         ufrag: &ufrag.context("our own password")?,
         password: &token::ice_password(&invite.secret),
         fingerprint: &invite.fingerprint,
         setup: Setup::Active,
-        max_message_size: MAX_MESSAGE,
+        max_message_size: MAX_ACCEPTED,
         candidates: &invite.candidates,
     };
     connection.offer(answer.to_string()).await?;
@@ -193,20 +203,15 @@ fn reply_candidates(
     chosen
 }
 
-/// `count` characters of the ICE alphabet (RFC 8839 §5.4), 6 bits of entropy each.
-fn random_text(count: usize) -> anyhow::Result<String> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut bytes = vec![0; count];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
-    Ok(bytes
-        .iter()
-        .map(|byte| char::from(ALPHABET[usize::from(byte & 63)]))
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::super::consent::Consent;
+    use super::super::issuer::Issuer;
+    use super::super::link::Message;
     use super::*;
+    use crate::proto::link::size::Sizer;
 
     #[test]
     fn one_mapped_ipv4_address_is_the_whole_reply() {
@@ -247,6 +252,123 @@ mod tests {
             reply_candidates(&ours, &[], &[of(Kind::Host, "192.168.1.9:1")]),
             ours
         );
+    }
+
+    #[tokio::test]
+    async fn a_plain_joiner_is_sent_no_frame_and_nothing_that_needs_cutting() {
+        let bound = Duration::from_secs(20);
+        tokio::time::timeout(bound, meet_a_plain_joiner())
+            .await
+            .unwrap();
+    }
+
+    const MESSAGES: usize = 64;
+
+    async fn meet_a_plain_joiner() {
+        let network = Network {
+            stun: vec![],
+            turn: None,
+            ipv4: true,
+            ipv6: false,
+            bind: Some("127.0.0.1:0".parse().unwrap()),
+            patience: Duration::from_secs(20),
+        };
+        let issuer = Issuer::open(&network, Duration::from_mins(1));
+        let issuer = issuer.await.unwrap();
+        let mut invite = issuer.invite().0;
+        let (middle, wire) = Middle::before(invite.candidates[0].addr).await;
+        invite.candidates = vec![Candidate::new(Kind::Host, middle)];
+        let (_replies, mut replies) = tokio::sync::mpsc::channel(1);
+        let endpoint = Endpoint::open(&network).unwrap();
+        let consent = Consent {
+            username: String::new(),
+            password: String::new(),
+            controlling: true,
+        };
+        let watch = endpoint.watch();
+        watch.restart(network.patience, [1; 32], Far::Plain(consent));
+        let joined = async {
+            let connection = offer(&endpoint, &invite, PeerKind::Plain).await.unwrap();
+            connection.opened().await.unwrap();
+            connection
+        };
+        let (issued, connection) = tokio::join!(issuer.wait(&mut replies, |_| {}), joined);
+        let remote = Remote {
+            kind: PeerKind::Plain,
+            fingerprint: invite.fingerprint,
+            candidates: vec![],
+            max_message: usize::MAX,
+        };
+        let here = Link::new(connection, endpoint, remote, network.patience).unwrap();
+        let there = issued.unwrap();
+        assert_eq!(there.peer(), PeerKind::Plain);
+        assert_eq!(there.max_message(), 65_536);
+        for (from, to) in [(&here, &there), (&there, &here)] {
+            let sending = async {
+                for _ in 0..MESSAGES {
+                    let message = bytes::BytesMut::zeroed(65_536);
+                    from.send_data(message).await.unwrap();
+                }
+            };
+            let receiving = async {
+                for _ in 0..MESSAGES {
+                    let message = to.recv().await.unwrap();
+                    assert!(matches!(message, Message::Data(data) if data.len() == 65_536));
+                }
+            };
+            tokio::join!(sending, receiving);
+        }
+        let closing = async {
+            assert!(matches!(there.recv().await, Err(LinkError::Closed)));
+            there.close().await;
+        };
+        tokio::join!(here.close(), closing);
+        let seen = wire.lock().unwrap().clone();
+        assert!(seen.datagrams > 1000, "{seen:?}");
+        assert!(seen.longest > 1190 && seen.longest <= 1200, "{seen:?}");
+        assert_eq!(seen.frames, 0, "{seen:?}");
+    }
+
+    /// Stands between the two sides and looks at what passes.
+    #[derive(Debug, Default, Clone)]
+    struct Middle {
+        datagrams: usize,
+        longest: usize,
+        frames: usize,
+    }
+
+    impl Middle {
+        async fn before(issuer: SocketAddr) -> (SocketAddr, Arc<Mutex<Self>>) {
+            let bind = || tokio::net::UdpSocket::bind("127.0.0.1:0");
+            let (near, far) = (bind().await.unwrap(), bind().await.unwrap());
+            let addr = near.local_addr().unwrap();
+            let seen = Arc::new(Mutex::new(Self::default()));
+            let noted = Arc::clone(&seen);
+            tokio::spawn(async move {
+                let (mut one, mut two) = (vec![0; 65_536], vec![0; 65_536]);
+                let mut joiner = None;
+                loop {
+                    let (socket, datagram, to) = tokio::select! {
+                        Ok((len, from)) = near.recv_from(&mut one) => {
+                            joiner = Some(from);
+                            (&far, &one[..len], issuer)
+                        }
+                        Ok((len, _)) = far.recv_from(&mut two) => match joiner {
+                            Some(joiner) => (&near, &two[..len], joiner),
+                            None => continue,
+                        },
+                    };
+                    let mut seen = noted.lock().unwrap();
+                    seen.datagrams += 1;
+                    seen.longest = seen.longest.max(datagram.len());
+                    seen.frames += usize::from(Sizer::is_frame(datagram));
+                    drop(seen);
+                    // A full buffer loses a datagram, as a network does.
+                    let _ = socket.try_send_to(datagram, to);
+                }
+            });
+            (addr, seen)
+        }
     }
 
     fn of(kind: Kind, addr: &str) -> Candidate {

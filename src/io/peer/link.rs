@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -10,10 +10,20 @@ use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 use super::connection::Connection;
 use super::endpoint::Endpoint;
-use crate::proto::token::{Candidate, Kind};
+use super::issuer::MAX_MESSAGE;
+use super::socket::lock;
+use crate::proto::link::PeerKind;
+use crate::proto::token::{Candidate, Fingerprint, Kind};
 
 /// How long the last message may take to leave this machine.
 const LAST_WORD: Duration = Duration::from_millis(300);
+/// How long a plain peer may take to end the channel on its side.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Between looks whether it has.
+const LOOK: Duration = Duration::from_millis(5);
+/// The crate tells the end of a channel before the messages that came in with it, and hands these
+/// over right after. A plain peer has no other way to end its stream.
+const LATE: Duration = Duration::from_millis(100);
 
 /// A message on the channel.
 #[derive(Debug)]
@@ -29,6 +39,10 @@ pub enum Message {
 pub enum LinkError {
     /// Nothing was heard from the peer for this long.
     Lost(Duration),
+    /// The peer is there, and has not said for this long what it has to say next.
+    Mute(Duration),
+    /// The peer opened a second channel.
+    Crowded,
     /// The peer closed, or the crate gave up.
     Closed,
     /// The invite's time is over.
@@ -40,6 +54,12 @@ pub enum LinkError {
     },
     /// A path was found, but the peer did not prove that it holds the certificate of the token.
     Handshake,
+    /// The peer has another certificate than its description says.
+    Certificate,
+    /// The peer refused our certificate.
+    CertificateRefused,
+    /// The peer opens no data channel.
+    NoChannel,
     /// This machine refused something.
     System(anyhow::Error),
 }
@@ -50,6 +70,12 @@ impl fmt::Display for LinkError {
             Self::Lost(silence) => {
                 write!(f, "nothing heard from the peer for {} s", silence.as_secs())
             }
+            Self::Mute(wait) => write!(
+                f,
+                "the peer is connected and does not go on: not a word for {} s",
+                wait.as_secs()
+            ),
+            Self::Crowded => f.write_str("the peer opened a channel that nobody asked for"),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::Expired => f.write_str("nobody joined before the invite expired"),
             Self::NoPath { after, tried } => {
@@ -62,6 +88,11 @@ impl fmt::Display for LinkError {
             Self::Handshake => {
                 f.write_str("a path was found, but the DTLS handshake did not finish")
             }
+            Self::Certificate => {
+                f.write_str("the other side has another certificate than its description says")
+            }
+            Self::CertificateRefused => f.write_str("the other side refused our certificate"),
+            Self::NoChannel => f.write_str("the other side is there, but no data channel opened"),
             Self::System(error) => write!(f, "{error:#}"),
         }
     }
@@ -115,15 +146,28 @@ pub struct Path {
     pub round_trip: Option<Duration>,
 }
 
+/// What is known about the peer of a link.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub kind: PeerKind,
+    /// Of its certificate, as the handshake had to prove it.
+    pub fingerprint: Fingerprint,
+    /// What the token, the reply or the description said about its addresses.
+    pub candidates: Vec<Candidate>,
+    /// The longest message it takes, in bytes.
+    pub max_message: usize,
+}
+
 /// A connected peer. Close it; a dropped link is noticed by the peer only by silence.
 pub struct Link {
     connection: Connection,
     channel: Arc<dyn DataChannel>,
     endpoint: Endpoint,
-    /// What the token or reply said about the peer's addresses.
-    remote: Vec<Candidate>,
+    remote: Remote,
     patience: Duration,
     since: Instant,
+    /// Set when the channel has ended: until when late messages are waited for.
+    ended: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -132,7 +176,7 @@ impl Link {
     pub(super) fn new(
         connection: Connection,
         endpoint: Endpoint,
-        remote: Vec<Candidate>,
+        remote: Remote,
         patience: Duration,
     ) -> Result<Self, LinkError> {
         let channel = Arc::clone(connection.channel().ok_or(LinkError::Closed)?);
@@ -143,6 +187,7 @@ impl Link {
             remote,
             patience,
             since: Instant::now(),
+            ended: Mutex::new(None),
         })
     }
 
@@ -152,12 +197,35 @@ impl Link {
     /// [`LinkError::Closed`] when no more can come. Waits out silence: see [`Link::lost`].
     pub async fn recv(&self) -> Result<Message, LinkError> {
         loop {
-            match self.channel.poll().await {
-                Some(DataChannelEvent::OnMessage(message)) if message.is_string => {
-                    return Ok(Message::Control(message.data));
+            let ended = *lock(&self.ended);
+            let next = async {
+                match ended {
+                    None => self.channel.poll().await,
+                    Some(until) => tokio::time::timeout_at(until.into(), self.channel.poll())
+                        .await
+                        .unwrap_or_default(),
                 }
+            };
+            let event = tokio::select! {
+                biased;
+                () = self.connection.crowded() => return Err(LinkError::Crowded),
+                event = next => event,
+            };
+            match event {
                 Some(DataChannelEvent::OnMessage(message)) => {
-                    return Ok(Message::Data(message.data));
+                    if ended.is_some() {
+                        *lock(&self.ended) = Some(Instant::now() + LATE);
+                    }
+                    return Ok(if message.is_string {
+                        Message::Control(message.data)
+                    } else {
+                        Message::Data(message.data)
+                    });
+                }
+                Some(DataChannelEvent::OnClose | DataChannelEvent::OnError)
+                    if ended.is_none() && self.remote.kind == PeerKind::Plain =>
+                {
+                    *lock(&self.ended) = Some(Instant::now() + LATE);
                 }
                 Some(DataChannelEvent::OnClose | DataChannelEvent::OnError) | None => {
                     return Err(LinkError::Closed);
@@ -205,6 +273,12 @@ impl Link {
         }
     }
 
+    /// The user's: how long silence may last.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// For how long nothing was heard. The peer speaks every two seconds, if only to be heard.
     #[must_use]
     pub fn silence(&self) -> Duration {
@@ -216,6 +290,25 @@ impl Link {
             .elapsed()
     }
 
+    /// What is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> PeerKind {
+        self.remote.kind
+    }
+
+    /// The longest message that may be sent, in bytes.
+    #[must_use]
+    pub fn max_message(&self) -> usize {
+        self.remote.max_message.min(MAX_MESSAGE as usize)
+    }
+
+    /// The fingerprints of our certificate and of the peer's: whoever ends the encryption in the
+    /// middle has others.
+    #[must_use]
+    pub fn fingerprints(&self) -> [Fingerprint; 2] {
+        [self.connection.fingerprint, self.remote.fingerprint]
+    }
+
     /// The path that carries data now; `None` before the first data.
     #[must_use]
     pub fn path(&self) -> Option<Path> {
@@ -223,6 +316,7 @@ impl Link {
         let carrier = seen.carrier?;
         let remote = self
             .remote
+            .candidates
             .iter()
             .find(|candidate| candidate.addr == carrier.remote);
         let remote = remote.map_or(PathKind::Prflx, |candidate| candidate.kind.into());
@@ -250,10 +344,14 @@ impl Link {
 
     /// Closes. The peer sees the channel end, unless that datagram is lost: then it sees silence.
     pub async fn close(self) {
-        let before = self.endpoint.watch().snapshot().datagrams_sent;
+        let watch = self.endpoint.watch();
+        let (before, records) = {
+            let seen = watch.snapshot();
+            (seen.datagrams_sent, seen.records_sent)
+        };
         if self.channel.close().await.is_ok() {
             let left = async {
-                while self.endpoint.watch().snapshot().datagrams_sent == before {
+                while watch.snapshot().datagrams_sent == before {
                     tokio::task::yield_now().await;
                 }
                 // The crate's driver hands everything queued to the socket in one go.
@@ -261,6 +359,18 @@ impl Link {
             };
             if tokio::time::timeout(LAST_WORD, left).await.is_err() {
                 log::debug!("the channel's end did not leave in time");
+            }
+            if self.remote.kind == PeerKind::Plain {
+                // RFC 8831 §6.7: the peer resets its side too, and we confirm that. What ends
+                // before looks like a broken connection to it.
+                let confirmed = async {
+                    while watch.snapshot().records_sent < records + 2 {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                };
+                if tokio::time::timeout(GOODBYE, confirmed).await.is_err() {
+                    log::debug!("the peer did not end the channel on its side");
+                }
             }
         }
         self.connection.close().await;

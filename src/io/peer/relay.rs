@@ -184,11 +184,14 @@ impl Relay {
                     self.changed.notify_one();
                 }
                 Event::DataIndicationOrChannelData(_, from, contents) => {
-                    let again = self
+                    let received = self
                         .watch
                         .handle_received(self.local, None, from, true, &contents);
-                    for datagram in again {
+                    for datagram in received.again {
                         self.send_through(state, from, Some(&datagram));
+                    }
+                    if received.taken {
+                        continue;
                     }
                     let contents = if Sizer::is_frame(&contents) {
                         match self.watch.handle_frame(from, &contents) {

@@ -346,13 +346,20 @@ impl AsyncUdpSocket for Socket {
             {
                 self.remember_route(meta.addr, to);
             }
-            let again =
+            let received =
                 self.watch
                     .handle_received(self.local, meta.dst_ip, meta.addr, false, datagram);
-            for datagram in again {
+            for datagram in received.again {
                 self.send_now(cx, meta.addr, &datagram, self.route_back(meta.addr));
             }
-            if !self.swallow(meta, contents) && !self.take_frames(cx, meta, contents) {
+            if received.taken {
+                continue;
+            }
+            // Junk goes before it costs the crate a copy and a look: a flood of it is slower then.
+            if !self.swallow(meta, contents)
+                && !self.watch.is_junk(meta.addr, datagram)
+                && !self.take_frames(cx, meta, contents)
+            {
                 return Poll::Ready(Ok(1));
             }
         }

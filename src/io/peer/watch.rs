@@ -11,19 +11,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
+use super::consent::Consent;
 use crate::proto::link::flight::Flights;
-use crate::proto::link::size::{Action, Admit, Sizer};
-use crate::proto::stun::reflexive::mapped_address;
+use crate::proto::link::size::{self, Action, Admit, Sizer};
+use crate::proto::stun::{self, reflexive::mapped_address};
 
 /// Open checks remembered; ICE sends one per pair and interval.
 const MAX_CHECKS: usize = 64;
 /// The peer hears from us at least this often (RFC 8445 §11 asks for 15 s): so silence means
 /// something.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Between pings while the peer is silent.
+/// Between pings while another knothole is silent.
 const PING_AGAIN: Duration = Duration::from_millis(250);
+/// Between checks of ours while a plain peer is silent: it has no reason to expect more of them.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
+/// DTLS application data (RFC 6347 §4.1).
+const APPLICATION_DATA: u8 = 23;
 /// Addresses of the peer remembered (several interfaces, IPv4 and IPv6).
 const MAX_PEERS: usize = 16;
+/// Checks from unknown addresses that are looked at in [`STRANGE_WINDOW`] while there is a path:
+/// each costs an HMAC, and a peer that has moved repeats its own.
+const MAX_STRANGE: u32 = 20;
+const STRANGE_WINDOW: Duration = Duration::from_millis(100);
 
 /// Shared by all sockets of one connection.
 #[derive(Debug)]
@@ -31,12 +40,31 @@ pub struct Watch {
     inner: Mutex<Seen>,
 }
 
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub enum Far {
+    /// Another knothole, which understands the frames of our layer.
+    Knothole,
+    /// Any other WebRTC peer, and how to ask whether it is there.
+    Plain(Consent),
+}
+
+/// What came of a datagram.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// To be sent back at once.
+    pub again: Vec<Vec<u8>>,
+    /// It was an answer to a check of ours, and is nothing to the crate.
+    pub taken: bool,
+}
+
 #[derive(Debug)]
 struct Seen {
+    far: Far,
     clock: Clock,
     sizer: Sizer,
     flights: Flights,
-    checks: VecDeque<([u8; 12], Instant)>,
+    checks: VecDeque<Check>,
     peers: Vec<SocketAddr>,
     /// The address that the peer sees us at, by its latest answer to a check.
     mapped: Option<SocketAddr>,
@@ -45,6 +73,28 @@ struct Seen {
     sent: Option<Instant>,
     pinged: Option<Instant>,
     datagrams_sent: u64,
+    records_sent: u64,
+    refused: Option<Refused>,
+    /// Checks from unknown addresses: since when, how many.
+    strange: (Option<Instant>, u32),
+}
+
+/// Whose certificate was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The peer says so; but whoever can write its address on a datagram can say it. This
+    /// explains a failure, and is none.
+    Ours,
+    Theirs,
+}
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+struct Check {
+    id: [u8; 12],
+    sent: Instant,
+    /// The crate does not know it.
+    ours: bool,
 }
 
 /// The socket and peer address that data last arrived on.
@@ -60,7 +110,7 @@ pub struct Carrier {
 pub enum Beside {
     /// A Binding indication (RFC 8445 §11).
     KeepAlive,
-    /// A frame that another knothole answers.
+    /// A frame that another knothole answers, or a check that any peer answers.
     Ping,
 }
 
@@ -72,11 +122,14 @@ pub struct Snapshot {
     pub carrier: Option<Carrier>,
     pub heard: Option<Instant>,
     pub datagrams_sent: u64,
+    /// Datagrams that began with DTLS application data.
+    pub records_sent: u64,
 }
 
 impl Seen {
-    fn new(patience: Duration, seed: [u8; 32]) -> Self {
+    fn new(patience: Duration, seed: [u8; 32], far: Far) -> Self {
         Self {
+            far,
             clock: Clock::new(Instant::now(), patience),
             sizer: Sizer::new(seed),
             flights: Flights::default(),
@@ -88,7 +141,17 @@ impl Seen {
             sent: None,
             pinged: None,
             datagrams_sent: 0,
+            records_sent: 0,
+            refused: None,
+            strange: (None, 0),
         }
+    }
+
+    fn remember(&mut self, id: [u8; 12], sent: Instant, ours: bool) {
+        if self.checks.len() == MAX_CHECKS {
+            self.checks.pop_front();
+        }
+        self.checks.push_back(Check { id, sent, ours });
     }
 }
 
@@ -96,13 +159,13 @@ impl Watch {
     /// `patience`: the longest silence that the link must survive. `seed` must be unpredictable.
     pub fn new(patience: Duration, seed: [u8; 32]) -> Self {
         Self {
-            inner: Mutex::new(Seen::new(patience, seed)),
+            inner: Mutex::new(Seen::new(patience, seed, Far::Knothole)),
         }
     }
 
     /// Forgets the peer before, for another one on the same sockets.
-    pub fn restart(&self, patience: Duration, seed: [u8; 32]) {
-        *self.lock() = Seen::new(patience, seed);
+    pub fn restart(&self, patience: Duration, seed: [u8; 32], far: Far) {
+        *self.lock() = Seen::new(patience, seed, far);
     }
 
     /// The crate's time.
@@ -122,12 +185,13 @@ impl Watch {
         seen.clock.handle_sent(now);
         seen.sent = Some(now);
         seen.datagrams_sent += 1;
+        seen.records_sent += u64::from(contents.first() == Some(&APPLICATION_DATA));
+        if is_refusal(contents) {
+            seen.refused.get_or_insert(Refused::Theirs);
+        }
         seen.flights.handle_sent(contents);
         if let Some(id) = check_id(contents, [0, 1]) {
-            if seen.checks.len() == MAX_CHECKS {
-                seen.checks.pop_front();
-            }
-            seen.checks.push_back((id, now));
+            seen.remember(id, now, false);
         }
     }
 
@@ -136,25 +200,44 @@ impl Watch {
     pub fn due(&self) -> Option<(Instant, Beside, Carrier)> {
         let seen = self.lock();
         let alive = (seen.sent? + KEEP_ALIVE, Beside::KeepAlive);
+        let wait = match seen.far {
+            Far::Knothole => PING_AGAIN,
+            Far::Plain(_) => CHECK_AGAIN,
+        };
         let ping = seen.clock.silent_from().map(|silent| {
-            let again = seen.pinged.map_or(silent, |pinged| pinged + PING_AGAIN);
+            let again = seen.pinged.map_or(silent, |pinged| pinged + wait);
             (silent.max(again), Beside::Ping)
         });
         let (at, what) = ping.into_iter().chain([alive]).min_by_key(|(at, _)| *at)?;
         Some((at, what, seen.path?))
     }
 
-    /// What was [due](Self::due) left. It starts no silence: only one of the two wants an answer,
-    /// and only during silence.
-    pub fn handle_beside(&self, now: Instant, what: Beside) {
+    /// The datagram for what was [due](Self::due), with a transaction id that nobody can guess.
+    /// It starts no silence: only one of the two wants an answer, and only during silence.
+    ///
+    /// # Errors
+    /// When the crypto provider fails.
+    pub fn beside(&self, now: Instant, what: Beside, id: [u8; 12]) -> anyhow::Result<Vec<u8>> {
         let mut seen = self.lock();
         match what {
-            Beside::KeepAlive => seen.sent = Some(now),
-            Beside::Ping => seen.pinged = Some(now),
+            Beside::KeepAlive => {
+                seen.sent = Some(now);
+                Ok(stun::bare_message(stun::BINDING_INDICATION, &id).to_vec())
+            }
+            Beside::Ping => {
+                seen.pinged = Some(now);
+                if let Far::Plain(consent) = &seen.far {
+                    let check = consent.check(id)?;
+                    seen.remember(id, now, true);
+                    Ok(check)
+                } else {
+                    Ok(size::ping(&id).to_vec())
+                }
+            }
         }
     }
 
-    /// A datagram (or a batch of one sender's) came in. Returns what must be sent back at once.
+    /// A datagram (or a batch of one sender's) came in.
     #[must_use]
     pub fn handle_received(
         &self,
@@ -163,22 +246,24 @@ impl Watch {
         from: SocketAddr,
         relayed: bool,
         contents: &[u8],
-    ) -> Vec<Vec<u8>> {
+    ) -> Received {
         let now = Instant::now();
         let mut seen = self.lock();
+        let mut received = Received::default();
         if let Some(id) = check_id(contents, [1, 1])
-            && let Some(index) = seen.checks.iter().position(|(open, _)| *open == id)
-            && let Some((_, sent)) = seen.checks.remove(index)
+            && let Some(index) = seen.checks.iter().position(|open| open.id == id)
+            && let Some(check) = seen.checks.remove(index)
         {
+            received.taken = check.ours;
             seen.clock
-                .handle_round_trip(now, now.saturating_duration_since(sent));
+                .handle_round_trip(now, now.saturating_duration_since(check.sent));
             seen.mapped = mapped_address(contents);
             if !seen.peers.contains(&from) && seen.peers.len() < MAX_PEERS {
                 seen.peers.push(from);
             }
         }
         if !seen.peers.contains(&from) {
-            return vec![];
+            return received;
         }
         seen.clock.handle_heard(now);
         seen.heard = Some(now);
@@ -191,13 +276,41 @@ impl Watch {
                 relayed,
             });
         }
-        seen.flights.handle_received(contents).to_vec()
+        if is_refusal(contents) {
+            seen.refused.get_or_insert(Refused::Ours);
+        }
+        received.again = seen.flights.handle_received(contents).to_vec();
+        received
+    }
+
+    /// Whether a datagram from an address that is not known to be the peer's is not worth the
+    /// crate's time, once there is a path: all but a few checks, by which the peer shows itself
+    /// when it has moved.
+    pub fn is_junk(&self, from: SocketAddr, datagram: &[u8]) -> bool {
+        let now = Instant::now();
+        let mut seen = self.lock();
+        if seen.path.is_none() || seen.peers.contains(&from) {
+            return false;
+        }
+        if check_id(datagram, stun::BINDING_REQUEST).is_none() {
+            return true;
+        }
+        let (since, count) = seen.strange;
+        seen.strange = if since.is_none_or(|since| now >= since + STRANGE_WINDOW) {
+            (Some(now), 1)
+        } else {
+            (since, count.saturating_add(1))
+        };
+        seen.strange.1 > MAX_STRANGE
     }
 
     /// How a datagram of more than [`size::SAFE`](crate::proto::link::size::SAFE) bytes travels.
     pub fn admit(&self, to: SocketAddr) -> Admit {
         let now = Instant::now();
         let mut seen = self.lock();
+        if matches!(seen.far, Far::Plain(_)) {
+            return Admit::Whole;
+        }
         let silent = seen.clock.silent_from().is_some_and(|at| at <= now);
         seen.sizer.admit(now, to, silent)
     }
@@ -210,11 +323,16 @@ impl Watch {
     /// Takes a frame of our own layer; a stranger's does nothing.
     pub fn handle_frame(&self, from: SocketAddr, frame: &[u8]) -> Action {
         let mut seen = self.lock();
-        if seen.peers.contains(&from) {
+        if matches!(seen.far, Far::Knothole) && seen.peers.contains(&from) {
             seen.sizer.handle_frame(from, frame)
         } else {
             Action::Nothing
         }
+    }
+
+    /// Whose certificate was refused, if one was.
+    pub fn refused(&self) -> Option<Refused> {
+        self.lock().refused
     }
 
     /// A copy of what is known now.
@@ -226,6 +344,7 @@ impl Watch {
             carrier: seen.path,
             heard: seen.heard,
             datagrams_sent: seen.datagrams_sent,
+            records_sent: seen.records_sent,
         }
     }
 
@@ -233,6 +352,13 @@ impl Watch {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether `datagram` is a DTLS alert in the clear that says `bad_certificate` (RFC 5246 §7.2).
+fn is_refusal(datagram: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    const BAD_CERTIFICATE: u8 = 42;
+    matches!(datagram, [ALERT, _, _, 0, 0, ..]) && datagram.get(14) == Some(&BAD_CERTIFICATE)
 }
 
 /// The transaction id, if `datagram` is one STUN message of type `kind` (RFC 8489 §5).
@@ -252,6 +378,7 @@ mod tests {
         let watch = Watch::new(Duration::from_mins(1), [7; 32]);
         let (local, peer) = (addr("10.0.0.1:1"), addr("10.0.0.2:2"));
         let dtls = [23, 254, 253, 0];
+        assert!(!watch.is_junk(peer, &dtls), "no path yet");
         let _ = watch.handle_received(local, None, peer, false, &dtls);
         assert_eq!(watch.snapshot().heard, None);
         let mut check = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
@@ -275,6 +402,47 @@ mod tests {
                 relayed: false
             })
         );
+        assert!(watch.is_junk(addr("10.0.0.3:3"), &dtls));
+        assert!(
+            watch.is_junk(addr("10.0.0.3:3"), &check),
+            "an answer to nothing"
+        );
+        check[0] = 0;
+        let strange: Vec<bool> = (0..100)
+            .map(|_| watch.is_junk(addr("10.0.0.3:3"), &check))
+            .collect();
+        assert!(!strange[0], "it may be the peer");
+        assert!(!watch.is_junk(peer, &dtls));
+    }
+
+    #[test]
+    fn a_plain_peer_gets_no_frames_and_is_asked_with_checks_whose_answers_stay_here() {
+        let watch = Watch::new(Duration::from_mins(1), [7; 32]);
+        let (local, peer) = (addr("10.0.0.1:1"), addr("10.0.0.2:2"));
+        let consent = Consent {
+            username: "theirs:ours".to_owned(),
+            password: "secret".to_owned(),
+            controlling: true,
+        };
+        watch.restart(Duration::from_mins(1), [8; 32], Far::Plain(consent));
+        assert_eq!(watch.admit(peer), Admit::Whole);
+        let ping = watch.beside(Instant::now(), Beside::Ping, [5; 12]).unwrap();
+        assert_eq!(check_id(&ping, [0, 1]), Some([5; 12]), "a Binding request");
+        let mut answer = vec![1, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
+        answer.extend([5; 12]);
+        let first = watch.handle_received(local, None, peer, false, &answer);
+        assert!(first.taken && watch.snapshot().heard.is_some());
+        let again = watch.handle_received(local, None, peer, false, &answer);
+        assert!(!again.taken, "an answer answers once");
+        assert_eq!(
+            watch.handle_frame(peer, &size::ping(&[1; 12])),
+            Action::Nothing
+        );
+        watch.restart(Duration::from_mins(1), [8; 32], Far::Knothole);
+        assert!(Sizer::is_frame(
+            &watch.beside(Instant::now(), Beside::Ping, [6; 12]).unwrap()
+        ));
+        assert_ne!(watch.admit(peer), Admit::Whole);
     }
 
     fn addr(text: &str) -> SocketAddr {

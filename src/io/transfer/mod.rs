@@ -1,18 +1,21 @@
 //! Drives a transfer over a [`Link`]: the machine of [`crate::proto::app`] on one hand, the disk
 //! on a thread of its own on the other.
 
+mod pipe;
 mod receive;
 mod send;
 
+pub use pipe::{Show, pipe, raw};
 pub use receive::{Decision, receive};
 pub use send::send;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
 use crate::io::files::FileError;
 use crate::io::peer::{Link, LinkError};
-use crate::proto::app::{Closing, Digest, Outcome, Peer};
+use crate::proto::app::{CancelReason, Closing, Digest, Outcome, Peer};
 
 /// File contents per message and per read, in bytes.
 const CHUNK: usize = crate::proto::app::message::MAX_DATA;
@@ -28,11 +31,14 @@ pub enum Report {
     Hello(Peer),
     /// The receiver took the offer.
     Accepted,
+    /// The streams of a pipe are joined: whether this side sends, and whether it takes something.
+    Open { sends: bool, takes: bool },
     /// Bytes that have arrived at the receiver, so far.
     Bytes(u64),
     /// Everything has been sent; the receiver still compares and stores.
     Verifying,
-    /// A file is complete: at the sender acknowledged, at the receiver verified and in place.
+    /// A file is complete: at the sender acknowledged, at the receiver verified and in place. Of a
+    /// pipe, number 0 is what was sent and 1 what was received.
     File {
         index: usize,
         size: u64,
@@ -53,6 +59,58 @@ pub struct Ended {
     pub link: Option<LinkError>,
     /// The error of a file of this side, in words that may name its path.
     pub file: Option<FileError>,
+}
+
+/// What the person says to the words of both screens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// They are the same.
+    Same,
+    /// They are not.
+    Differ,
+    /// There is nobody to say.
+    Nobody,
+}
+
+impl Compared {
+    /// What the peer is told instead of `agree`.
+    pub(super) fn refusal(self) -> Option<CancelReason> {
+        match self {
+            Self::Same => None,
+            Self::Differ => Some(CancelReason::Words),
+            Self::Nobody => Some(CancelReason::NoTerminal),
+        }
+    }
+}
+
+/// A question to the person that is answered while other things go on.
+pub(super) struct Question<'a, A>(Option<Pin<Box<dyn Future<Output = A> + 'a>>>);
+
+impl<'a, A> Question<'a, A> {
+    /// Not asked yet.
+    pub(super) fn new() -> Self {
+        Self(None)
+    }
+
+    /// Asks.
+    pub(super) fn ask(&mut self, answer: impl Future<Output = A> + 'a) {
+        self.0 = Some(Box::pin(answer));
+    }
+
+    /// Takes the question back: the answer does not matter any more.
+    pub(super) fn withdraw(&mut self) {
+        self.0 = None;
+    }
+
+    /// The answer, once; never, while nothing is asked.
+    pub(super) async fn answer(&mut self) -> A {
+        let Some(asked) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        let answer = asked.await;
+        self.0 = None;
+        answer
+    }
 }
 
 /// A cancellation that the user may ask for: pending until then.
@@ -82,6 +140,25 @@ impl Silence {
     }
 }
 
+/// Resolves when the peer's program does not say within the user's patience what it has to say
+/// next. `awaited` grows with each thing said, and is `None` while nothing is due from it.
+async fn mute(
+    link: &Link,
+    awaited: Option<u64>,
+    since: &mut Option<(u64, tokio::time::Instant)>,
+) -> LinkError {
+    let Some(step) = awaited else {
+        *since = None;
+        return std::future::pending().await;
+    };
+    let (_, at) = since
+        .take_if(|(known, _)| *known == step)
+        .unwrap_or_else(|| (step, tokio::time::Instant::now()));
+    *since = Some((step, at));
+    tokio::time::sleep_until(at + link.patience()).await;
+    LinkError::Mute(link.patience())
+}
+
 /// Resolves when the wait for the peer's close is over; never while none has begun.
 async fn last_word(closing: Option<Closing>, since: &mut Option<tokio::time::Instant>) {
     match closing {
@@ -90,5 +167,38 @@ async fn last_word(closing: Option<Closing>, since: &mut Option<tokio::time::Ins
             tokio::time::sleep_until(since + LAST_WORD).await;
         }
         Some(Closing::Now) | None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answer, if it is there.
+    async fn now(question: &mut Question<'_, u8>) -> Option<u8> {
+        tokio::select! {
+            biased;
+            answer = question.answer() => Some(answer),
+            () = std::future::ready(()) => None,
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_question_is_answered_once_and_not_after_it_was_taken_back() {
+        let mut question = Question::new();
+        assert_eq!(now(&mut question).await, None);
+        question.ask(std::future::ready(1));
+        assert_eq!(now(&mut question).await, Some(1));
+        assert_eq!(now(&mut question).await, None);
+        question.ask(std::future::ready(2));
+        question.withdraw();
+        assert_eq!(now(&mut question).await, None);
+    }
+
+    #[test]
+    fn only_the_same_words_are_no_reason_to_end() {
+        assert_eq!(Compared::Same.refusal(), None);
+        assert_eq!(Compared::Differ.refusal(), Some(CancelReason::Words));
+        assert_eq!(Compared::Nobody.refusal(), Some(CancelReason::NoTerminal));
     }
 }

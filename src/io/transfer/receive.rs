@@ -1,18 +1,19 @@
 //! The receiving side: hashes and writes on a thread, so that a slow disk slows the peer down
 //! through the link's own flow control and nothing else.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{Cancelled, Ended, Report, Silence, TICK, last_word};
+use super::{Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word, mute};
 use crate::io::files::{FileError, Incoming, Planned};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
-    CancelReason, Closing, DeclineReason, Digest, Local, Offer, Outcome, Receiver,
-    transfer::receiver,
+    CancelReason, Closing, DeclineReason, Digest, Local, Offer, Outcome, Receiver, Words,
+    transfer::receiver, words,
 };
 
 /// How long the writing thread may take to tidy up.
@@ -24,10 +25,15 @@ const BATCH: usize = 8;
 const WRITE_BEHIND: usize = 4;
 
 /// What the user says to an offer.
-pub enum Decision {
+pub enum Decision<'a> {
     Accept(Vec<Planned>),
+    /// Take the one text of the offer, and show it once it is verified.
+    Show(Show<'a>),
     Decline(DeclineReason, String),
 }
+
+/// Shows a text; an error is what the peer is told.
+pub type Show<'a> = Box<dyn FnOnce(&str) -> Result<(), &'static str> + 'a>;
 
 /// For the writing thread.
 enum Job {
@@ -38,35 +44,31 @@ enum Job {
 
 /// From the writing thread.
 enum Written {
-    Committed {
-        file: usize,
-        path: std::path::PathBuf,
-    },
+    Committed { file: usize, path: PathBuf },
     Mismatch(usize),
-    Failed {
-        file: usize,
-        error: FileError,
-    },
+    Failed { file: usize, error: FileError },
 }
 
-/// Receives what the peer offers, if `decide` takes it.
-pub async fn receive<D>(
+/// Receives what the peer offers, if `decide` takes it; `compare` is asked first where one side
+/// wants the words compared.
+pub async fn receive<'a, C, D>(
     link: Link,
-    version: &str,
+    local: Local<'_>,
+    compare: impl FnOnce(Words) -> C,
     decide: impl FnOnce(Arc<[Offer]>, Option<u64>) -> D,
     cancelled: impl Cancelled,
     report: &mut dyn FnMut(Report),
 ) -> Ended
 where
-    D: Future<Output = Decision>,
+    C: Future<Output = Compared>,
+    D: Future<Output = Decision<'a>>,
 {
     let mut driver = Driver {
         link,
-        machine: Receiver::new(Local {
-            version,
-            verify: false,
-        }),
+        machine: Receiver::new(local),
+        compare: false,
         offer: None,
+        text: None,
         jobs: None,
         done: None,
         lost: None,
@@ -74,7 +76,7 @@ where
         digests: vec![],
         batch: vec![],
     };
-    driver.run(decide, cancelled, report).await;
+    driver.run(compare, decide, cancelled, report).await;
     let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
     // The writing thread removes an unfinished file when it has no more jobs.
     driver.jobs = None;
@@ -92,10 +94,14 @@ where
     }
 }
 
-struct Driver {
+struct Driver<'a> {
     link: Link,
     machine: Receiver,
+    /// The machine asked for the words to be compared.
+    compare: bool,
     offer: Option<(Arc<[Offer]>, Option<u64>)>,
+    /// A text on its way in, and who shows it.
+    text: Option<(Vec<u8>, Show<'a>)>,
     jobs: Option<mpsc::Sender<Job>>,
     done: Option<mpsc::UnboundedReceiver<Written>>,
     lost: Option<LinkError>,
@@ -105,21 +111,24 @@ struct Driver {
     batch: Vec<BytesMut>,
 }
 
-impl Driver {
-    async fn run<D>(
+impl<'a> Driver<'a> {
+    async fn run<C, D>(
         &mut self,
+        compare: impl FnOnce(Words) -> C,
         decide: impl FnOnce(Arc<[Offer]>, Option<u64>) -> D,
         cancelled: impl Cancelled,
         report: &mut dyn FnMut(Report),
     ) where
-        D: Future<Output = Decision>,
+        C: Future<Output = Compared>,
+        D: Future<Output = Decision<'a>>,
     {
-        let mut decide = Some(decide);
-        let mut decision = std::pin::pin!(None);
+        let (mut compare, mut comparison) = (Some(compare), Question::new());
+        let (mut decide, mut decision) = (Some(decide), Question::new());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::default();
         let mut waiting_since = None;
+        let mut mute_since = None;
         let mut cancelled = std::pin::pin!(cancelled);
         let mut was_cancelled = false;
         let mut closed = false;
@@ -131,10 +140,19 @@ impl Driver {
             {
                 return;
             }
+            if self.machine.outcome().is_some() {
+                comparison.withdraw();
+                decision.withdraw();
+            }
+            if std::mem::take(&mut self.compare)
+                && let Some(compare) = compare.take()
+            {
+                comparison.ask(compare(words(self.link.fingerprints())));
+            }
             if let Some((offers, total)) = self.offer.take()
                 && let Some(decide) = decide.take()
             {
-                decision.set(Some(decide(offers, total)));
+                decision.ask(decide(offers, total));
             }
             let closing = self.machine.closing();
             tokio::select! {
@@ -144,17 +162,23 @@ impl Driver {
                     self.machine.cancel(CancelReason::User, "");
                 }
                 written = next_written(self.done.as_mut()) => self.take_written(written, report),
-                taken = decided(decision.as_mut()) => {
-                    decision.set(None);
-                    match taken {
-                        Decision::Accept(planned) => {
-                            self.start_writer(planned);
-                            self.machine.accept();
-                            report(Report::Accepted);
-                        }
-                        Decision::Decline(reason, text) => self.machine.decline(reason, &text),
+                compared = comparison.answer() => match compared.refusal() {
+                    None => self.machine.agree(),
+                    Some(reason) => self.machine.cancel(reason, ""),
+                },
+                taken = decision.answer() => match taken {
+                    Decision::Accept(planned) => {
+                        self.start_writer(planned);
+                        self.machine.accept();
+                        report(Report::Accepted);
                     }
-                }
+                    Decision::Show(show) => {
+                        self.text = Some((vec![], show));
+                        self.machine.accept();
+                        report(Report::Accepted);
+                    }
+                    Decision::Decline(reason, text) => self.machine.decline(reason, &text),
+                },
                 _ = tick.tick() => {
                     report(Report::Bytes(self.machine.received_bytes()));
                     silence.watch(&self.link, report);
@@ -164,8 +188,12 @@ impl Driver {
                     Ok(Message::Control(text)) => self.machine.handle_control(&text),
                     Ok(Message::Data(data)) => {
                         if self.machine.handle_data(data.len()).is_some() {
-                            self.batch.push(data);
-                            pause = false;
+                            if let Some((text, _)) = &mut self.text {
+                                text.extend_from_slice(&data);
+                            } else {
+                                self.batch.push(data);
+                                pause = false;
+                            }
                         }
                     }
                     Err(error) => {
@@ -185,6 +213,11 @@ impl Driver {
                 }
                 // The link gets one turn to bring more before a small batch leaves.
                 () = tokio::task::yield_now(), if !pause && !self.batch.is_empty() => pause = true,
+                error = mute(&self.link, self.machine.awaited(), &mut mute_since), if !closed => {
+                    closed = true;
+                    self.lost = Some(error);
+                    self.machine.handle_closed();
+                }
                 error = self.link.lost(), if !closed => {
                     closed = true;
                     self.lost = Some(error);
@@ -210,6 +243,10 @@ impl Driver {
                     if file + 1 == self.machine.files().len() {
                         report(Report::Verifying);
                     }
+                    if let Some((text, show)) = self.text.take() {
+                        self.show(file, &text, show, report);
+                        continue;
+                    }
                     self.job(Job::Verify {
                         file,
                         digest: blake3,
@@ -219,6 +256,7 @@ impl Driver {
                 receiver::Output::Event(receiver::Event::Connected(peer)) => {
                     report(Report::Hello(peer));
                 }
+                receiver::Output::Event(receiver::Event::Compare) => self.compare = true,
                 receiver::Output::Event(_) => {}
                 receiver::Output::Idle => return,
             }
@@ -238,20 +276,37 @@ impl Driver {
         }
     }
 
+    /// Shows a text, if it is the one that was sent.
+    fn show(&mut self, file: usize, text: &[u8], show: Show<'a>, report: &mut dyn FnMut(Report)) {
+        let sent = self.digests.iter().find(|(index, ..)| *index == file);
+        if sent.is_none_or(|(_, _, blake3)| *blake3 != Digest::from(blake3::hash(text))) {
+            return self.machine.handle_mismatch(file);
+        }
+        let Ok(text) = std::str::from_utf8(text) else {
+            return self.machine.handle_not_text(file);
+        };
+        match show(text) {
+            Ok(()) => self.committed(file, None, report),
+            Err(why) => self.machine.handle_write_error(file, why),
+        }
+    }
+
+    fn committed(&mut self, file: usize, path: Option<PathBuf>, report: &mut dyn FnMut(Report)) {
+        self.machine.handle_committed(file);
+        if let Some(at) = self.digests.iter().position(|(index, ..)| *index == file) {
+            let (index, size, blake3) = self.digests.swap_remove(at);
+            report(Report::File {
+                index,
+                size,
+                blake3,
+                path,
+            });
+        }
+    }
+
     fn take_written(&mut self, written: Option<Written>, report: &mut dyn FnMut(Report)) {
         match written {
-            Some(Written::Committed { file, path }) => {
-                self.machine.handle_committed(file);
-                if let Some(at) = self.digests.iter().position(|(index, ..)| *index == file) {
-                    let (index, size, blake3) = self.digests.swap_remove(at);
-                    report(Report::File {
-                        index,
-                        size,
-                        blake3,
-                        path: Some(path),
-                    });
-                }
-            }
+            Some(Written::Committed { file, path }) => self.committed(file, Some(path), report),
             Some(Written::Mismatch(file)) => self.machine.handle_mismatch(file),
             Some(Written::Failed { file, error }) => {
                 self.machine
@@ -288,15 +343,6 @@ async fn room(jobs: Option<mpsc::Sender<Job>>) -> Option<mpsc::OwnedPermit<Job>>
 async fn next_written(done: Option<&mut mpsc::UnboundedReceiver<Written>>) -> Option<Written> {
     match done {
         Some(done) => done.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn decided<D: Future<Output = Decision>>(
-    decision: std::pin::Pin<&mut Option<D>>,
-) -> Decision {
-    match decision.as_pin_mut() {
-        Some(decision) => decision.await,
         None => std::future::pending().await,
     }
 }

@@ -3,12 +3,13 @@
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{CHUNK, Cancelled, Ended, Report, Silence, TICK, last_word};
+use super::{CHUNK, Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word, mute};
 use crate::io::files::{FileError, FileErrorKind, Source};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
-    CancelReason, Closing, Digest, Local, Offer, Outcome, Sender,
+    CancelReason, Closing, Digest, Local, Offer, Outcome, Sender, Words,
     transfer::sender::{self, OfferError},
+    words,
 };
 
 /// Chunks of a file that change threads together: waking the other thread for each would cost as
@@ -25,38 +26,37 @@ enum Chunk {
 }
 
 /// Sends `sources` and returns when the receiver has verified all of them, or it ended otherwise.
+/// `compare` is asked first where one side wants the words compared.
 ///
 /// # Errors
 /// When the sources cannot be offered at all.
-pub async fn send(
+pub async fn send<C: Future<Output = Compared>>(
     link: Link,
     sources: Vec<Source>,
-    version: &str,
+    local: Local<'_>,
+    compare: impl FnOnce(Words) -> C,
     cancelled: impl Cancelled,
     report: &mut dyn FnMut(Report),
 ) -> Result<Ended, OfferError> {
     let offers = sources
         .iter()
-        .map(|source| Offer {
-            name: source.name().as_str().to_owned(),
-            size: source.size(),
+        .map(|source| match (source.is_text(), source.size()) {
+            (true, Some(size)) => Offer::text(source.name().as_str(), size),
+            (_, size) => Offer::file(source.name().as_str(), size),
         })
         .collect();
-    let machine = Sender::new(
-        Local {
-            version,
-            verify: false,
-        },
-        offers,
-    )?;
+    let machine = Sender::new(local, offers)?;
     let mut driver = Driver {
         link,
         machine,
+        compare: false,
         wanted: false,
+        chunk: CHUNK,
         lost: None,
         file: None,
     };
-    driver.run(sources, cancelled, report).await;
+    driver.machine.limit_messages(driver.link.max_message());
+    driver.run(sources, compare, cancelled, report).await;
     let outcome = driver.machine.outcome().cloned().unwrap_or(Outcome::Lost);
     driver.link.close().await;
     Ok(Ended {
@@ -69,19 +69,25 @@ pub async fn send(
 struct Driver {
     link: Link,
     machine: Sender,
+    /// The machine asked for the words to be compared.
+    compare: bool,
     /// The machine asked for the next chunk.
     wanted: bool,
+    /// The longest chunk, in bytes.
+    chunk: usize,
     lost: Option<LinkError>,
     file: Option<FileError>,
 }
 
 impl Driver {
-    async fn run(
+    async fn run<C: Future<Output = Compared>>(
         &mut self,
         sources: Vec<Source>,
+        compare: impl FnOnce(Words) -> C,
         cancelled: impl Cancelled,
         report: &mut dyn FnMut(Report),
     ) {
+        let (mut compare, mut comparison) = (Some(compare), Question::new());
         let mut waiting_sources = Some(sources);
         let mut chunks: Option<mpsc::Receiver<Vec<Chunk>>> = None;
         let mut batch = vec![].into_iter();
@@ -90,6 +96,7 @@ impl Driver {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::default();
         let mut waiting_since = None;
+        let mut mute_since = None;
         let mut cancelled = std::pin::pin!(cancelled);
         let mut was_cancelled = false;
         loop {
@@ -97,15 +104,28 @@ impl Driver {
             if self.machine.closing() == Some(Closing::Now) {
                 return;
             }
+            if self.machine.outcome().is_some() {
+                comparison.withdraw();
+            }
+            if std::mem::take(&mut self.compare)
+                && let Some(compare) = compare.take()
+            {
+                comparison.ask(compare(words(self.link.fingerprints())));
+            }
             if self.wanted
                 && chunks.is_none()
                 && let Some(sources) = waiting_sources.take()
             {
-                chunks = Some(start_reader(sources));
+                chunks = Some(start_reader(sources, self.chunk));
             }
             let closing = self.machine.closing();
             tokio::select! {
                 biased;
+                // First: the peer may keep the rest busy.
+                () = &mut cancelled, if !was_cancelled => {
+                    was_cancelled = true;
+                    self.machine.cancel(CancelReason::User, "");
+                }
                 message = self.link.recv() => match message {
                     Ok(Message::Control(text)) => self.machine.handle_control(&text),
                     Ok(Message::Data(data)) => self.machine.handle_data(data.len()),
@@ -119,14 +139,15 @@ impl Driver {
                         }
                     }
                 },
-                () = &mut cancelled, if !was_cancelled => {
-                    was_cancelled = true;
-                    self.machine.cancel(CancelReason::User, "");
-                }
                 _ = tick.tick() => {
                     let there = self.machine.sent_bytes().saturating_sub(self.link.outstanding().await as u64);
                     report(Report::Bytes(there));
                     silence.watch(&self.link, report);
+                }
+                error = mute(&self.link, self.machine.awaited(), &mut mute_since) => {
+                    self.lost = Some(error);
+                    self.machine.handle_closed();
+                    return;
                 }
                 error = self.link.lost() => {
                     self.lost = Some(error);
@@ -134,6 +155,10 @@ impl Driver {
                     return;
                 }
                 () = last_word(closing, &mut waiting_since) => return,
+                compared = comparison.answer() => match compared.refusal() {
+                    None => self.machine.agree(),
+                    Some(reason) => self.machine.cancel(reason, ""),
+                },
                 // Room on the link first, then the chunk that waits for it.
                 room = self.link.writable(), if ready.is_some() => {
                     if let (Ok(()), Some(chunk)) = (room, ready.take()) {
@@ -180,7 +205,10 @@ impl Driver {
                         self.machine.handle_closed();
                     }
                 }
-                sender::Output::Read { .. } => self.wanted = true,
+                sender::Output::Read { max, .. } => {
+                    self.wanted = true;
+                    self.chunk = CHUNK.min(max);
+                }
                 sender::Output::Event(event) => match event {
                     sender::Event::Connected(peer) => report(Report::Hello(peer)),
                     sender::Event::Accepted => report(Report::Accepted),
@@ -201,7 +229,7 @@ impl Driver {
                             path: None,
                         });
                     }
-                    sender::Event::Compare => {}
+                    sender::Event::Compare => self.compare = true,
                     sender::Event::Finished(_) => self.wanted = false,
                 },
                 sender::Output::Idle => return,
@@ -228,12 +256,12 @@ async fn next_chunk(
 }
 
 /// Reads all files in order on a thread; it ends when nobody takes the chunks any more.
-fn start_reader(sources: Vec<Source>) -> mpsc::Receiver<Vec<Chunk>> {
+fn start_reader(sources: Vec<Source>, chunk: usize) -> mpsc::Receiver<Vec<Chunk>> {
     let (tx, rx) = mpsc::channel(READ_AHEAD);
     let thread = std::thread::Builder::new().name("read".to_owned());
     let spawned = thread.spawn(move || {
         for source in sources {
-            if let Err(error) = read_file(&source, &tx)
+            if let Err(error) = read_file(&source, chunk, &tx)
                 && tx.blocking_send(vec![Chunk::Failed(error)]).is_err()
             {
                 return;
@@ -247,13 +275,17 @@ fn start_reader(sources: Vec<Source>) -> mpsc::Receiver<Vec<Chunk>> {
     rx
 }
 
-fn read_file(source: &Source, tx: &mpsc::Sender<Vec<Chunk>>) -> Result<(), FileError> {
+fn read_file(
+    source: &Source,
+    length: usize,
+    tx: &mpsc::Sender<Vec<Chunk>>,
+) -> Result<(), FileError> {
     let mut file = source.start()?;
     let mut hasher = blake3::Hasher::new();
     let most = if source.size().is_some() { BATCH } else { 1 };
     let mut batch = vec![];
     loop {
-        let mut chunk = BytesMut::zeroed(CHUNK);
+        let mut chunk = BytesMut::zeroed(length);
         let read = file.read(&mut chunk)?;
         if read == 0 {
             batch.push(Chunk::End(hasher.finalize().into()));

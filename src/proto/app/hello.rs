@@ -51,6 +51,31 @@ pub enum Role {
     Pipe,
 }
 
+/// The one direction that a piping side wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    /// It sends, and takes nothing.
+    Send,
+    /// It takes, and sends nothing.
+    Receive,
+}
+
+impl Only {
+    /// Returns the word used on the wire.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        self.role().word()
+    }
+
+    /// The role that this comes down to.
+    pub(super) fn role(self) -> Role {
+        match self {
+            Self::Send => Role::Send,
+            Self::Receive => Role::Receive,
+        }
+    }
+}
+
 impl Role {
     /// Returns the word used on the wire.
     pub fn word(self) -> &'static str {
@@ -138,6 +163,9 @@ pub struct Hello {
     /// Whether this side's person wants the words compared.
     #[serde(default, skip_serializing_if = "is_false")]
     pub verify: bool,
+    /// `send` or `receive` when a piping side wants one direction only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
 }
 
 fn default_max_control() -> u64 {
@@ -159,6 +187,7 @@ impl Hello {
             max_data: default_max_data(),
             caps: Vec::new(),
             verify: local.verify,
+            only: None,
         }
     }
 
@@ -199,6 +228,12 @@ impl Hello {
         if self.caps.len() > MAX_CAPS || self.caps.iter().any(|cap| cap.len() > MAX_CAP_TEXT) {
             return Err(bad("\"caps\" may hold 64 names of at most 64 bytes"));
         }
+        let only = match self.only.as_deref().filter(|_| role == Role::Pipe) {
+            None => None,
+            Some("send") => Some(Only::Send),
+            Some("receive") => Some(Only::Receive),
+            Some(_) => return Err(bad("\"only\" must be \"send\" or \"receive\"")),
+        };
         Ok(Peer {
             version: self.knothole,
             proto,
@@ -206,6 +241,7 @@ impl Hello {
             max_data,
             caps: self.caps,
             verify: self.verify,
+            only,
         })
     }
 }
@@ -225,6 +261,8 @@ pub struct Peer {
     pub caps: Vec<String>,
     /// Whether its person wants the words compared.
     pub verify: bool,
+    /// The one direction it wants, if it pipes and does not want both.
+    pub only: Option<Only>,
 }
 
 /// Why a hello leads nowhere.

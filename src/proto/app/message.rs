@@ -3,7 +3,7 @@
 //! A control message is a text message holding one JSON object with the key `t`. Reading is strict
 //! about what is known and patient about what is not: unknown keys are ignored, unknown types are
 //! ignored only when they carry `"opt":true`. What a message means at a given moment is judged by
-//! the machines in [`transfer`](super::transfer).
+//! the machines in [`transfer`](super::transfer) and [`pipe`](super::pipe).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,6 +11,10 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::hello::Hello;
+
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
 
 /// The longest control message, in bytes; below the 64 KiB every WebRTC stack can take (RFC 8831).
 pub const MAX_CONTROL: usize = 65_536;
@@ -26,6 +30,10 @@ pub const MAX_NAME: usize = 1024;
 
 /// The longest explanation in `decline` and `cancel`, in bytes; longer ones are cut.
 pub const MAX_TEXT: usize = 500;
+
+/// The longest text that is shown rather than stored, in bytes: more than a person reads at once,
+/// and little enough to be held in memory until it is verified.
+pub const MAX_SHOWN: u64 = 65_536;
 
 /// The largest file and the largest sum of files, in bytes: what a JavaScript number holds exactly.
 pub const MAX_TOTAL: u64 = (1 << 53) - 1;
@@ -56,7 +64,11 @@ pub enum Message {
     End(FileEnd),
     /// Tells that a file is verified and in its place; receiver to sender.
     Ack(Ack),
-    /// Ends the talk in success; sender to receiver.
+    /// Allows more data of a pipe; against the direction of the data.
+    Grant(Grant),
+    /// Tells that nobody reads a pipe any more; against the direction of the data.
+    Stop(Stop),
+    /// Ends the talk in success; sender to receiver, and both ways between pipes.
     Bye,
     /// Ends the talk without success; either way.
     Cancel(Cancel),
@@ -83,6 +95,8 @@ impl Message {
             "file" => Self::File(read(text)?),
             "end" => Self::End(read(text)?),
             "ack" => Self::Ack(read(text)?),
+            "grant" => Self::Grant(read(text)?),
+            "stop" => Self::Stop(read(text)?),
             "bye" => Self::Bye,
             "cancel" => Self::Cancel(read(text)?),
             _ if opt => return Ok(None),
@@ -111,6 +125,8 @@ impl Message {
             Self::File(_) => "file",
             Self::End(_) => "end",
             Self::Ack(_) => "ack",
+            Self::Grant(_) => "grant",
+            Self::Stop(_) => "stop",
             Self::Bye => "bye",
             Self::Cancel(_) => "cancel",
         }
@@ -140,6 +156,36 @@ pub struct Offer {
     pub name: String,
     /// The size in bytes; `None` for a stream of unknown length.
     pub size: Option<u64>,
+    /// What the person who gets it does with it.
+    #[serde(default, skip_serializing_if = "OfferKind::is_file")]
+    pub kind: OfferKind,
+}
+
+impl Offer {
+    /// Offers a file or a stream.
+    #[must_use]
+    pub fn file(name: impl Into<String>, size: Option<u64>) -> Self {
+        Self {
+            name: name.into(),
+            size,
+            kind: OfferKind::File,
+        }
+    }
+
+    /// Offers a text; the name is for receivers that store it.
+    #[must_use]
+    pub fn text(name: impl Into<String>, size: u64) -> Self {
+        Self {
+            name: name.into(),
+            size: Some(size),
+            kind: OfferKind::Text,
+        }
+    }
+
+    /// Whether it is a text and may be one.
+    pub(super) fn is_sound(&self) -> bool {
+        self.kind != OfferKind::Text || self.size.is_some_and(|size| size <= MAX_SHOWN)
+    }
 }
 
 /// A part of the list of files; the last part has no `more`.
@@ -203,9 +249,19 @@ impl Manifest {
             if file.name.is_empty() || file.name.len() > MAX_NAME {
                 return Err(Fault::malformed("manifest: a name must be 1 to 1024 bytes"));
             }
+            if !file.is_sound() {
+                return Err(Fault::malformed(
+                    "manifest: a text must have a size, 65536 bytes at most",
+                ));
+            }
         }
         Ok(self)
     }
+}
+
+/// Whether these offers go together: a text goes alone.
+pub(super) fn go_together(files: &[Offer]) -> bool {
+    files.len() == 1 || files.iter().all(|file| file.kind == OfferKind::File)
 }
 
 /// Adds up the sizes; `Ok(None)` when one is unknown.
@@ -260,6 +316,22 @@ pub struct Ack {
     pub blake3: Digest,
 }
 
+/// The `grant` message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// What all data messages from the first on may count for together.
+    pub to: u64,
+}
+
+/// The `stop` message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The number of bytes that the reader took.
+    pub size: u64,
+    /// The hash of those bytes.
+    pub blake3: Digest,
+}
+
 /// The `cancel` message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancel {
@@ -310,6 +382,28 @@ macro_rules! words {
 }
 
 words! {
+    /// What an offer is to the person who gets it; words not known are read as `file`.
+    #[derive(Default)]
+    OfferKind, otherwise File {
+        /// Something to be stored.
+        #[default]
+        File = "file",
+        /// UTF-8 to be read; alone in its manifest.
+        Text = "text",
+    }
+}
+
+impl OfferKind {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature serde calls"
+    )]
+    fn is_file(&self) -> bool {
+        *self == Self::File
+    }
+}
+
+words! {
     /// Why the receiver does not take the offer; words not known are read as `other`.
     DeclineReason, otherwise Other {
         /// Nobody could be asked.
@@ -346,6 +440,8 @@ words! {
         Role = "role",
         /// A person says that the words on the two screens differ.
         Words = "words",
+        /// The words are to be compared, and there is no person to do it.
+        NoTerminal = "no-terminal",
         /// The other side broke the protocol.
         Protocol = "protocol",
         /// Something else; see the text.
@@ -493,8 +589,24 @@ pub enum Fault {
         /// The size at its end, in bytes.
         end: u64,
     },
+    /// A text whose bytes are no text.
+    NotText,
     /// A 65th file before the first of 64 is acknowledged.
     TooManyUnacked,
+    /// More data of a pipe than was granted.
+    BeyondGrant {
+        /// What was granted.
+        to: u64,
+    },
+    /// A grant that is not more than the last one, or too far ahead of what was sent.
+    WrongGrant {
+        /// The grant.
+        to: u64,
+        /// The last one.
+        before: u64,
+        /// What was used of that.
+        used: u64,
+    },
 }
 
 impl Fault {
@@ -549,6 +661,14 @@ impl fmt::Display for Fault {
                     "file {file} ends at {end} bytes; its size was given as {size}"
                 )
             }
+            Self::NotText => f.write_str("a text that is not UTF-8"),
+            Self::BeyondGrant { to } => write!(f, "more data than was granted, which is {to}"),
+            Self::WrongGrant { to, before, used } => {
+                write!(
+                    f,
+                    "a grant of {to} after one of {before}, of which {used} is used"
+                )
+            }
             Self::TooManyUnacked => {
                 write!(
                     f,
@@ -590,13 +710,21 @@ mod tests {
             (
                 Message::Manifest(Manifest {
                     files: vec![
-                        Offer { name: "a.txt".into(), size: Some(123) },
-                        Offer { name: "-".into(), size: None },
+                        Offer::file("a.txt", Some(123)),
+                        Offer::file("-", None),
                     ],
                     total: None,
                     more: false,
                 }),
                 r#"{"t":"manifest","files":[{"name":"a.txt","size":123},{"name":"-","size":null}],"total":null}"#.to_owned(),
+            ),
+            (
+                Message::Manifest(Manifest {
+                    files: vec![Offer::text("text.txt", 12)],
+                    total: Some(12),
+                    more: false,
+                }),
+                r#"{"t":"manifest","files":[{"name":"text.txt","size":12,"kind":"text"}],"total":12}"#.to_owned(),
             ),
             (Message::Accept, r#"{"t":"accept"}"#.to_owned()),
             (
@@ -683,6 +811,36 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_bounded_and_an_unknown_kind_is_a_file() {
+        let manifest = |file: &str| parse(&format!(r#"{{"t":"manifest","files":[{file}]}}"#));
+        let kind = |file: &str| match manifest(file) {
+            Ok(Some(Message::Manifest(manifest))) => manifest.files[0].kind,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            kind(r#"{"name":"a","size":1,"kind":"folder"}"#),
+            OfferKind::File
+        );
+        assert_eq!(
+            kind(r#"{"name":"a","size":65536,"kind":"text"}"#),
+            OfferKind::Text
+        );
+        for size in ["65537", "null", "9007199254740991"] {
+            let bad = manifest(&format!(r#"{{"name":"a","size":{size},"kind":"text"}}"#));
+            assert!(
+                matches!(bad, Err(Fault::Malformed { .. })),
+                "{size}: {bad:?}"
+            );
+        }
+        for bad in [r#"{"name":"a","kind":"text"}"#, r#"{"name":"a","kind":1}"#] {
+            assert!(
+                matches!(manifest(bad), Err(Fault::Malformed { .. })),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
     fn peer_strings_are_bounded_in_faults_and_texts() {
         let long = "é".repeat(20_000);
         for text in [
@@ -712,10 +870,7 @@ mod tests {
 
     #[test]
     fn totals_are_exact_or_refused() {
-        let file = |size| Offer {
-            name: "f".into(),
-            size,
-        };
+        let file = |size| Offer::file("f", size);
         assert_eq!(total(&[file(Some(1)), file(Some(2))]), Ok(Some(3)));
         assert_eq!(total(&[file(Some(1)), file(None)]), Ok(None));
         assert_eq!(total(&[file(Some(MAX_TOTAL))]), Ok(Some(MAX_TOTAL)));
@@ -747,7 +902,7 @@ mod tests {
         ) {
             let files: Vec<Offer> = names
                 .into_iter()
-                .map(|(name, size)| Offer { name, size: size.map(u64::from) })
+                .map(|(name, size)| Offer::file(name, size.map(u64::from)))
                 .collect();
             let sum = total(&files).unwrap();
             let parts = Manifest::split(&files, sum, MIN_MAX_CONTROL);
@@ -766,13 +921,7 @@ mod tests {
 
     #[test]
     fn the_worst_single_name_fits_the_smallest_control_message() {
-        let files = vec![
-            Offer {
-                name: "\u{1}".repeat(MAX_NAME),
-                size: Some(MAX_TOTAL)
-            };
-            3
-        ];
+        let files = vec![Offer::text("\u{1}".repeat(MAX_NAME), MAX_TOTAL); 3];
         for part in Manifest::split(&files, None, MIN_MAX_CONTROL) {
             assert!(Message::Manifest(part).to_json().len() <= MIN_MAX_CONTROL);
         }

@@ -20,14 +20,18 @@ pub mod hello;
 pub mod message;
 pub mod opening;
 pub mod outcome;
+pub mod pipe;
 pub mod transfer;
+pub mod words;
 
 mod fuzz;
 #[doc(hidden)]
-pub use fuzz::fuzz;
+pub use fuzz::{fuzz, fuzz_pipe};
 
-pub use hello::{Local, Mismatch, Peer, Role, VersionRange};
-pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer};
+pub use hello::{Local, Mismatch, Only, Peer, Role, VersionRange};
+pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer, OfferKind};
 pub use opening::Opening;
 pub use outcome::{Closing, FileRef, Outcome, OutcomeKind, Problem, Remedy, Side};
+pub use pipe::Pipe;
 pub use transfer::{Receiver, Sender};
+pub use words::{Words, words};

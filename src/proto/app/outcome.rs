@@ -27,7 +27,8 @@ pub struct FileRef {
 /// How a transfer ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every file is verified and in its place at the receiver.
+    /// Every file is verified and in its place at the receiver; of a pipe, both streams have ended,
+    /// verified, at their readers.
     Done,
     /// The receiver did not take the offer; nothing was sent.
     Declined {
@@ -67,6 +68,11 @@ pub enum Outcome {
     Incompatible(Mismatch),
     /// The peer broke the protocol.
     Protocol(Fault),
+    /// The reader of a pipe went away before its stream had ended.
+    ReaderGone {
+        /// Whose reader.
+        by: Side,
+    },
     /// The link ended before the transfer did.
     Lost,
 }
@@ -122,6 +128,10 @@ pub enum Remedy {
     Here,
     /// Put right what is named on the peer's side, then run both again.
     There,
+    /// Run both again with an invite that is handed over in another way.
+    HandOver,
+    /// Run both again where a person can compare the words, or without comparing.
+    Terminal,
     /// Update this program.
     UpdateHere,
     /// Update the peer's program.
@@ -132,8 +142,14 @@ impl Outcome {
     /// Returns the class, for exit codes.
     pub fn kind(&self) -> OutcomeKind {
         match self {
-            Self::Done => OutcomeKind::Done,
-            Self::Declined { .. } => OutcomeKind::Declined,
+            // Whoever reads no more wants no more, as in any pipeline.
+            Self::Done | Self::ReaderGone { by: Side::Here } => OutcomeKind::Done,
+            Self::Declined { .. }
+            | Self::ReaderGone { by: Side::There }
+            | Self::Cancelled {
+                reason: CancelReason::NoTerminal,
+                ..
+            } => OutcomeKind::Declined,
             Self::Verification { .. } => OutcomeKind::Verification,
             Self::Cancelled {
                 reason: CancelReason::Words,
@@ -161,6 +177,10 @@ impl Outcome {
                 reason: CancelReason::Words,
                 ..
             } => "words",
+            Self::Cancelled {
+                reason: CancelReason::NoTerminal,
+                ..
+            } => "no-terminal",
             Self::Cancelled { .. } => "cancelled",
             Self::Verification { .. } => "verification",
             Self::Failed { problem, .. } => match problem {
@@ -172,6 +192,7 @@ impl Outcome {
             Self::Incompatible(Mismatch::Versions { .. }) => "version",
             Self::Incompatible(Mismatch::Roles { .. }) => "role",
             Self::Protocol(_) => "protocol",
+            Self::ReaderGone { .. } => "reader-gone",
             Self::Lost => "lost",
         }
     }
@@ -187,12 +208,12 @@ impl Outcome {
                 (DeclineReason::Name, Side::There) | (_, Side::Here) => Remedy::Here,
                 (_, Side::There) => Remedy::There,
             },
-            Self::Cancelled {
-                by: Side::There,
-                reason,
-                ..
-            } => match reason {
-                CancelReason::Disk | CancelReason::Read | CancelReason::Changed => Remedy::There,
+            Self::Cancelled { by, reason, .. } => match (reason, by) {
+                (CancelReason::Words, _) => Remedy::HandOver,
+                (CancelReason::NoTerminal, _) => Remedy::Terminal,
+                (CancelReason::Disk | CancelReason::Read | CancelReason::Changed, Side::There) => {
+                    Remedy::There
+                }
                 _ => Remedy::Nothing,
             },
             Self::Failed {
@@ -204,7 +225,7 @@ impl Outcome {
                 Remedy::UpdateHere
             }
             Self::Incompatible(_) | Self::Protocol(_) => Remedy::UpdateThere,
-            Self::Done | Self::Cancelled { .. } => Remedy::Nothing,
+            Self::Done | Self::ReaderGone { .. } => Remedy::Nothing,
         }
     }
 }
@@ -249,6 +270,16 @@ impl fmt::Display for Outcome {
                 explanation(f, text)
             }
             Self::Cancelled {
+                by: Side::Here,
+                reason: CancelReason::Words,
+                ..
+            } => f.write_str("the words on the two screens differ"),
+            Self::Cancelled {
+                by: Side::Here,
+                reason: CancelReason::NoTerminal,
+                ..
+            } => f.write_str("no terminal here to compare the words on"),
+            Self::Cancelled {
                 by,
                 reason,
                 file,
@@ -267,6 +298,7 @@ impl fmt::Display for Outcome {
                     CancelReason::Version => ": no common protocol version",
                     CancelReason::Role => ": the two sides want different things",
                     CancelReason::Words => ": the words on the two screens differ",
+                    CancelReason::NoTerminal => ": no terminal there to compare the words on",
                     CancelReason::Protocol => ": it says this side broke the protocol",
                 })?;
                 if let Some(file) = file {
@@ -285,6 +317,10 @@ impl fmt::Display for Outcome {
             Self::Failed { file, problem } => write!(f, "{file} {problem}"),
             Self::Incompatible(mismatch) => mismatch.fmt(f),
             Self::Protocol(fault) => write!(f, "the other side broke the protocol: {fault}"),
+            Self::ReaderGone { by: Side::Here } => f.write_str("nobody reads the output any more"),
+            Self::ReaderGone { by: Side::There } => {
+                f.write_str("the reader at the other side went away before it had everything")
+            }
             Self::Lost => f.write_str("the link ended before the transfer did"),
         }
     }
@@ -333,7 +369,7 @@ impl Ending {
         let last_word = |message| {
             matches!(
                 message,
-                Message::Bye | Message::Cancel(_) | Message::Decline(_)
+                Message::Bye | Message::Cancel(_) | Message::Decline(_) | Message::Stop(_)
             )
         };
         if self.closing == Some(Closing::AwaitPeer)
@@ -373,7 +409,7 @@ pub(super) fn farewell(outcome: &Outcome) -> String {
         ),
         Outcome::Incompatible(Mismatch::Roles { .. }) => (CancelReason::Role, None, String::new()),
         Outcome::Protocol(fault) => (CancelReason::Protocol, None, fault.to_string()),
-        Outcome::Done | Outcome::Declined { .. } | Outcome::Lost => {
+        Outcome::Done | Outcome::Declined { .. } | Outcome::ReaderGone { .. } | Outcome::Lost => {
             (CancelReason::Error, None, String::new())
         }
     };
@@ -460,6 +496,38 @@ mod tests {
             cancelled(Side::Here, CancelReason::Error).kind(),
             OutcomeKind::Failed
         );
+    }
+
+    #[test]
+    fn words_that_differ_and_words_nobody_can_compare_end_both_sides_alike() {
+        for (reason, kind, remedy, word) in [
+            (
+                CancelReason::Words,
+                OutcomeKind::Verification,
+                Remedy::HandOver,
+                "words",
+            ),
+            (
+                CancelReason::NoTerminal,
+                OutcomeKind::Declined,
+                Remedy::Terminal,
+                "no-terminal",
+            ),
+        ] {
+            for by in [Side::Here, Side::There] {
+                let outcome = Outcome::Cancelled {
+                    by,
+                    reason,
+                    file: None,
+                    text: String::new(),
+                };
+                assert_eq!(outcome.kind(), kind, "{by:?} {reason:?}");
+                assert_eq!(outcome.remedy(), remedy, "{by:?} {reason:?}");
+                assert_eq!(outcome.word(), word, "{by:?} {reason:?}");
+                let here = !outcome.to_string().contains("the other side");
+                assert_eq!(here, by == Side::Here, "{outcome}");
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,10 @@
 //! flight ends the handshake. The records seen here are those on the wire, and the ones sent again
 //! are byte for byte those that were lost, so the peer's replay protection lets them in once.
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// A flight is at most this many datagrams (a certificate chain in small fragments).
 const MAX_DATAGRAMS: usize = 16;
 /// Handshake messages of the peer remembered: a whole handshake has fewer than twenty.

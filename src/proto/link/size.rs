@@ -19,6 +19,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// The largest datagram that is ever sent: 1500 less IPv6 and UDP headers.
 pub const LARGE: usize = 1452;
 /// A datagram up to this size passes any path worth having (RFC 8831 §5: 1200 is safe).
@@ -26,6 +30,8 @@ pub const SAFE: usize = 1200;
 /// SCTP packets of this size make DTLS records of [`LARGE`] bytes at most (37 bytes of record
 /// header, explicit nonce and tag).
 pub const SCTP_MTU: u32 = 1414;
+/// The same for a peer that does not understand pieces: records of [`SAFE`] bytes at most.
+pub const PLAIN_SCTP_MTU: u32 = 1160;
 
 const PIECE: u8 = 0x50;
 const PROBE: u8 = 0x51;

@@ -7,11 +7,26 @@ use std::fmt;
 
 use crate::proto::token::{Candidate, Fingerprint, Kind};
 
-/// `a=setup` (RFC 8842 §5.2).
+/// `a=setup` (RFC 8842 §5.2): who begins the DTLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setup {
+    /// Either; the answer chooses.
     ActPass,
+    /// The side that says this.
     Active,
+    /// The other side.
+    Passive,
+}
+
+/// The word of the SDP.
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ActPass => "actpass",
+            Self::Active => "active",
+            Self::Passive => "passive",
+        })
+    }
 }
 
 /// The other side's session description, as far as one data channel association needs it.
@@ -37,11 +52,11 @@ impl fmt::Display for Description<'_> {
             self.ufrag, self.password
         )?;
         write!(f, "a=fingerprint:sha-256 {}\r\n", self.fingerprint)?;
-        let setup = match self.setup {
-            Setup::ActPass => "actpass",
-            Setup::Active => "active",
-        };
-        write!(f, "a=setup:{setup}\r\na=mid:0\r\na=sctp-port:5000\r\n")?;
+        write!(
+            f,
+            "a=setup:{}\r\na=mid:0\r\na=sctp-port:5000\r\n",
+            self.setup
+        )?;
         write!(f, "a=max-message-size:{}\r\n", self.max_message_size)?;
         for (index, candidate) in self.candidates.iter().enumerate() {
             write!(f, "a={}\r\n", candidate_line(*candidate, index))?;

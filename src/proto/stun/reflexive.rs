@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::{BINDING_REQUEST, Class, Message, TransactionId, bare_message};
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// First retransmission interval. RFC 8489 §6.2.1 suggests 500 ms; the invite should be on the
 /// screen sooner than that after one lost datagram, and one more small datagram harms nobody.
 const FIRST_RETRANSMISSION: Duration = Duration::from_millis(250);

@@ -5,6 +5,10 @@ use std::net::SocketAddr;
 
 use super::{Builder, Class, Message};
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// The answer to `datagram`; `None` for anything but a Binding request.
 #[must_use]
 pub fn respond(datagram: &[u8], from: SocketAddr) -> Option<Vec<u8>> {

@@ -81,7 +81,7 @@ impl Candidate {
     }
 
     /// Says why nothing can be sent to this address, if so.
-    pub(super) fn problem(&self) -> Option<&'static str> {
+    pub fn problem(&self) -> Option<&'static str> {
         if self.addr.port() == 0 {
             return Some("a port is 0");
         }

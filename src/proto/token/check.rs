@@ -1,7 +1,7 @@
 //! The joiner's answer inside its first STUN check, and reading it there.
 //!
-//! The joiner invents the issuer's ICE user name fragment: `KH`, its own certificate fingerprint
-//! and its own ICE password in base64 characters. Its connectivity checks (RFC 8445, section 7.2.2)
+//! The joiner invents the issuer's ICE user name fragment: `KH` (or `KW`, if it is no knothole),
+//! its own certificate fingerprint and its own ICE password in base64 characters. Its connectivity checks (RFC 8445, section 7.2.2)
 //! then carry its whole answer in USERNAME, authenticated by MESSAGE-INTEGRITY under the password
 //! that follows from the invite's secret. Reading is done on the datagram in place; nothing is
 //! allocated before the check verified, and nothing is kept.
@@ -14,9 +14,14 @@ use rtc_stun::message::MAGIC_COOKIE;
 
 use super::text::{Packer, Unpacker};
 use super::{Fingerprint, Secret};
+use crate::proto::link::PeerKind;
 
-/// Marks user name fragments that carry an answer.
-const TAG: &str = "KH";
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
+/// Marks user name fragments that carry an answer, by who made them.
+const TAGS: [(&str, PeerKind); 2] = [("KH", PeerKind::Knothole), ("KW", PeerKind::Plain)];
 /// Base64 characters of 32 bytes, not padded.
 const FINGERPRINT_LEN: usize = 43;
 /// RFC 8839, section 5.4: `ice-ufrag` has 4 to 256 characters, `ice-pwd` 22 to 256.
@@ -38,25 +43,30 @@ pub fn ice_password(secret: &Secret) -> String {
 ///
 /// `None` when `pwd` is no ICE password or too long to fit 256 characters with the rest.
 #[must_use]
-pub fn build_ufrag(fingerprint: &Fingerprint, pwd: &str) -> Option<String> {
-    let ufrag = format!("{TAG}{}{pwd}", base64(fingerprint.as_bytes()));
+pub fn build_ufrag(kind: PeerKind, fingerprint: &Fingerprint, pwd: &str) -> Option<String> {
+    let (tag, _) = TAGS.iter().find(|(_, made_by)| *made_by == kind)?;
+    let ufrag = format!("{tag}{}{pwd}", base64(fingerprint.as_bytes()));
     parse_ufrag(&ufrag).is_some().then_some(ufrag)
 }
 
-/// Reads what [`build_ufrag`] made: fingerprint and password.
+/// Reads what [`build_ufrag`] made: who made it, fingerprint and password.
 #[must_use]
-pub fn parse_ufrag(ufrag: &str) -> Option<(Fingerprint, &str)> {
-    let (digest, pwd) = ufrag.strip_prefix(TAG)?.split_at_checked(FINGERPRINT_LEN)?;
+pub fn parse_ufrag(ufrag: &str) -> Option<(PeerKind, Fingerprint, &str)> {
+    let mut tags = TAGS.iter();
+    let (kind, rest) = tags.find_map(|(tag, kind)| Some((*kind, ufrag.strip_prefix(tag)?)))?;
+    let (digest, pwd) = rest.split_at_checked(FINGERPRINT_LEN)?;
     let fits = ufrag.len() <= *UFRAG_LEN.end() && pwd.len() >= SHORTEST_PWD;
     if !fits || !pwd.bytes().all(is_ice_char) {
         return None;
     }
-    Some((Fingerprint::new(unbase64(digest)?), pwd))
+    Some((kind, Fingerprint::new(unbase64(digest)?), pwd))
 }
 
 /// What an authentic first check says about the joiner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Joiner {
+    /// What the joiner says it is.
+    pub kind: PeerKind,
     /// The fragment the joiner invented for us; our agent must use it.
     pub our_ufrag: String,
     /// The joiner's own fragment.
@@ -71,6 +81,7 @@ pub struct Joiner {
 impl fmt::Debug for Joiner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Joiner")
+            .field("kind", &self.kind)
             .field("ufrag", &self.ufrag)
             .field("fingerprint", &self.fingerprint)
             .finish_non_exhaustive()
@@ -127,13 +138,14 @@ pub fn read(datagram: &[u8], secret: &Secret) -> Result<Joiner, Ignored> {
         .and_then(|u| std::str::from_utf8(u).ok())
         .ok_or(Ignored::NotForUs)?;
     let (our_ufrag, ufrag) = username.split_once(':').ok_or(Ignored::NotForUs)?;
-    let (fingerprint, pwd) = parse_ufrag(our_ufrag).ok_or(Ignored::NotForUs)?;
+    let (kind, fingerprint, pwd) = parse_ufrag(our_ufrag).ok_or(Ignored::NotForUs)?;
     if !UFRAG_LEN.contains(&ufrag.len()) || !ufrag.bytes().all(is_ice_char) {
         return Err(Ignored::NotForUs);
     }
     found.check_fingerprint(datagram)?;
     found.check_integrity(datagram, secret)?;
     Ok(Joiner {
+        kind,
         our_ufrag: our_ufrag.to_owned(),
         ufrag: ufrag.to_owned(),
         pwd: pwd.to_owned(),
@@ -309,8 +321,12 @@ mod tests {
         Fingerprint::new(std::array::from_fn(|i| 0xe0 + u8::try_from(i).unwrap()))
     }
 
+    fn ufrag(kind: PeerKind) -> String {
+        build_ufrag(kind, &fingerprint(), PWD).unwrap()
+    }
+
     fn username() -> String {
-        format!("{}:aB3+", build_ufrag(&fingerprint(), PWD).unwrap())
+        format!("{}:aB3+", ufrag(PeerKind::Knothole))
     }
 
     /// A check as an ICE agent sends it, made by another implementation than the one under test.
@@ -356,23 +372,38 @@ mod tests {
         let document = include_str!("../../../docs/token.md").replace(['\n', ' '], "");
         let password = ice_password(&secret());
         assert_eq!(password, "AAECAwQFBgcICQoLDA0ODw");
-        let ufrag = build_ufrag(&fingerprint(), PWD).unwrap();
-        assert_eq!(
-            ufrag,
-            format!("KH4OHi4+Tl5ufo6err7O3u7/Dx8vP09fb3+Pn6+/z9/v8{PWD}")
-        );
-        assert!(document.contains(&password) && document.contains(&ufrag));
+        assert!(document.contains(&password));
+        for (kind, tag) in [(PeerKind::Knothole, "KH"), (PeerKind::Plain, "KW")] {
+            let ufrag = ufrag(kind);
+            assert_eq!(
+                ufrag,
+                format!("{tag}4OHi4+Tl5ufo6err7O3u7/Dx8vP09fb3+Pn6+/z9/v8{PWD}")
+            );
+            assert!(document.contains(&ufrag), "{ufrag}");
+        }
         assert!(document.contains(&hex(&good())), "{}", hex(&good()));
     }
 
     #[test]
     fn a_joiners_check_gives_its_whole_answer() {
         let joiner = read(&good(), &secret()).unwrap();
+        assert_eq!(joiner.kind, PeerKind::Knothole);
         assert_eq!(joiner.ufrag, "aB3+");
         assert_eq!(joiner.pwd, PWD);
         assert_eq!(joiner.fingerprint, fingerprint());
         assert_eq!(format!("{}:{}", joiner.our_ufrag, joiner.ufrag), username());
         assert!(!format!("{joiner:?}").contains(PWD));
+    }
+
+    #[test]
+    fn a_joiner_that_is_no_knothole_says_so() {
+        let username = format!("{}:aB3+", ufrag(PeerKind::Plain));
+        let check = request(BINDING_REQUEST, &username, &ice_password(&secret()), None);
+        let joiner = read(&check, &secret()).unwrap();
+        assert_eq!(
+            (joiner.kind, joiner.fingerprint),
+            (PeerKind::Plain, fingerprint())
+        );
     }
 
     #[test]
@@ -407,12 +438,13 @@ mod tests {
             from(BINDING_REQUEST, &username(), Some(ATTR_REALM)),
             Err(Ignored::UnknownAttribute)
         );
-        let own = build_ufrag(&fingerprint(), PWD).unwrap();
+        let own = ufrag(PeerKind::Knothole);
         for name in [
             "abcd:efgh",
             &own,
             &format!("{own}:a:b"),
             &format!("{own}:abc"),
+            &format!("KJ{}:aB3+", &own[2..]),
             "",
         ] {
             assert_eq!(
@@ -448,16 +480,15 @@ mod tests {
     #[test]
     fn passwords_that_do_not_fit_make_no_fragment() {
         for pwd in ["short", "has a space in the middle!", &"x".repeat(212)] {
-            assert_eq!(build_ufrag(&fingerprint(), pwd), None);
+            assert_eq!(build_ufrag(PeerKind::Plain, &fingerprint(), pwd), None);
         }
-        let longest = build_ufrag(&fingerprint(), &"x".repeat(211)).unwrap();
+        let longest = build_ufrag(PeerKind::Plain, &fingerprint(), &"x".repeat(211)).unwrap();
         assert_eq!(longest.len(), 256);
     }
 
     #[test]
     fn a_fingerprint_has_one_spelling_only() {
-        let ufrag = build_ufrag(&fingerprint(), PWD).unwrap();
-        let mut other = ufrag.into_bytes();
+        let mut other = ufrag(PeerKind::Knothole).into_bytes();
         assert_eq!(other[44], b'8');
         other[44] = b'9';
         assert_eq!(parse_ufrag(&String::from_utf8(other).unwrap()), None);
@@ -492,8 +523,10 @@ mod tests {
         #[test]
         fn every_fingerprint_and_password_come_back(digest in any::<[u8; 32]>(), pwd in "[A-Za-z0-9+/]{22,211}") {
             let fingerprint = Fingerprint::new(digest);
-            let ufrag = build_ufrag(&fingerprint, &pwd).unwrap();
-            prop_assert_eq!(parse_ufrag(&ufrag), Some((fingerprint, pwd.as_str())));
+            for kind in [PeerKind::Knothole, PeerKind::Plain] {
+                let ufrag = build_ufrag(kind, &fingerprint, &pwd).unwrap();
+                prop_assert_eq!(parse_ufrag(&ufrag), Some((kind, fingerprint, pwd.as_str())));
+            }
         }
     }
 }

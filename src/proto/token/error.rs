@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::code::Finding;
 use super::text::{is_readable, symbol};
+use crate::proto::sdp::SdpError;
 
 /// Why a text is not the code that was asked for.
 ///
@@ -59,8 +60,10 @@ pub enum TokenError {
     ReplyWhereInviteBelongs,
     /// An invite was given where a reply code is needed.
     InviteWhereReplyBelongs,
-    /// A session description was given.
+    /// A session description, or a candidate, was given.
     SdpWhereTokenBelongs,
+    /// What looks like a session description cannot be used.
+    Sdp(SdpError),
     /// The check is right but the content cannot be; says what.
     BadField(&'static str),
 }
@@ -93,7 +96,10 @@ impl TokenError {
             Self::InviteWhereReplyBelongs => {
                 "give the invite to the other machine; here, enter the reply code it shows"
             }
-            Self::SdpWhereTokenBelongs => "ask the other side for a knothole invite",
+            Self::SdpWhereTokenBelongs => {
+                "with --sdp it is read; to another knothole, an invite is all it takes"
+            }
+            Self::Sdp(error) => error.hint(),
             Self::BadField(_) => "ask the other side for a new code",
         }
     }
@@ -176,8 +182,9 @@ impl fmt::Display for TokenError {
             Self::ReplyWhereInviteBelongs => f.write_str("this is a reply code, not an invite"),
             Self::InviteWhereReplyBelongs => f.write_str("this is an invite, not a reply code"),
             Self::SdpWhereTokenBelongs => {
-                f.write_str("this is a session description (SDP), which this version does not read")
+                f.write_str("this is a session description (SDP), not a code of knothole")
             }
+            Self::Sdp(error) => error.fmt(f),
             Self::BadField(what) => write!(f, "the code is complete but cannot be used: {what}"),
         }
     }

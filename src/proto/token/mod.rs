@@ -1,4 +1,5 @@
-//! Codes that people copy, paste and read aloud: the invite and the reply code.
+//! Codes that people copy, paste and read aloud: the invite and the reply code. [`parse`] takes
+//! what another WebRTC program made as well, by [`sdp`](super::sdp).
 //!
 //! One invite is usually all the signalling there is: the joiner's answer travels in the user name
 //! of its first STUN check ([`check`]). Where NATs need a knock from both sides, the joiner shows
@@ -17,6 +18,7 @@ mod code;
 mod error;
 mod fuzz;
 mod invite;
+pub mod picture;
 mod reply;
 mod text;
 
@@ -31,37 +33,53 @@ pub use invite::{
 };
 pub use reply::{MAX_CANDIDATES as MAX_REPLY_CANDIDATES, Reply};
 
+pub(super) use text::is_invisible;
+
+use super::sdp::{self, Candidates, Session};
 use text::Reading;
 
-/// The longest text that is searched for a code, in bytes. A quoted mail fits; a file does not.
-pub const MAX_TEXT: usize = 64 * 1024;
+/// The longest text that is searched for a code, in bytes. A long chat fits; most files do not.
+pub const MAX_TEXT: usize = 256 * 1024;
 
-/// Either code.
+/// What one side hands to the other: a code of ours, or what another WebRTC program made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
     /// From the issuer to the joiner.
     Invite(Invite),
     /// From the joiner back to the issuer.
     Reply(Reply),
+    /// An offer or an answer in SDP.
+    Description(Box<Session>),
+    /// Candidates that belong to a description which is not here.
+    Candidates(Candidates),
 }
 
 impl Token {
-    /// Writes the code as its kind is written.
+    /// Writes it as its kind is written.
     #[must_use]
     pub fn encode(&self) -> String {
         match self {
             Self::Invite(invite) => invite.encode(),
             Self::Reply(reply) => reply.encode(),
+            Self::Description(session) => match session.kind {
+                Some(kind) => session.to_json(kind),
+                None => session.text.clone(),
+            },
+            Self::Candidates(candidates) => candidates.to_string(),
         }
     }
 }
 
-/// Finds the code in a text.
+/// Finds the code, or the description, in a text.
 ///
 /// # Errors
 ///
-/// Says what is wrong with what looks like a code, or that nothing does.
+/// Says what is wrong with what looks like one, or that nothing does.
 pub fn parse(text: &str) -> Result<Token, TokenError> {
+    let described = match described(text) {
+        Some(Ok(token)) => return Ok(token),
+        other => other.and_then(Result::err),
+    };
     let reading = readable(text)?;
     let invite = match invite::search(&reading) {
         Some(Ok(invite)) => return Ok(Token::Invite(invite)),
@@ -71,7 +89,24 @@ pub fn parse(text: &str) -> Result<Token, TokenError> {
         Some(Ok(reply)) => return Ok(Token::Reply(reply)),
         other => other.and_then(Result::err),
     };
-    Err(invite.or(reply).unwrap_or(TokenError::NotAToken))
+    Err(described
+        .or(invite)
+        .or(reply)
+        .unwrap_or(TokenError::NotAToken))
+}
+
+/// Reads what another WebRTC program made; `None` when nothing in the text looks like it.
+fn described(text: &str) -> Option<Result<Token, TokenError>> {
+    use sdp::SdpError::CandidateInstead;
+    if !sdp::resembles(text) {
+        return None;
+    }
+    let token = match sdp::read(text) {
+        Ok(session) => Ok(Token::Description(Box::new(session))),
+        Err(CandidateInstead) => sdp::read_candidates(text).map(Token::Candidates),
+        Err(error) => Err(error),
+    };
+    Some(token.map_err(TokenError::Sdp))
 }
 
 /// Finds the invite in a text.
@@ -81,12 +116,13 @@ pub fn parse(text: &str) -> Result<Token, TokenError> {
 /// As [`parse`]; [`TokenError::ReplyWhereInviteBelongs`] for what is or resembles a reply code.
 pub fn parse_invite(text: &str) -> Result<Invite, TokenError> {
     let reading = readable(text)?;
-    invite::search(&reading).unwrap_or_else(|| {
-        Err(match reply::search(text, &reading) {
-            Some(_) => TokenError::ReplyWhereInviteBelongs,
-            None => TokenError::NotAToken,
-        })
-    })
+    match invite::search(&reading) {
+        Some(Ok(invite)) => Ok(invite),
+        _ if sdp::resembles(text) => Err(TokenError::SdpWhereTokenBelongs),
+        Some(Err(error)) => Err(error),
+        None if reply::search(text, &reading).is_some() => Err(TokenError::ReplyWhereInviteBelongs),
+        None => Err(TokenError::NotAToken),
+    }
 }
 
 /// Finds the reply code in a text.
@@ -96,6 +132,9 @@ pub fn parse_invite(text: &str) -> Result<Invite, TokenError> {
 /// As [`parse`]; [`TokenError::InviteWhereReplyBelongs`] for what is or resembles an invite.
 pub fn parse_reply(text: &str) -> Result<Reply, TokenError> {
     let reading = readable(text)?;
+    if sdp::resembles(text) {
+        return Err(TokenError::SdpWhereTokenBelongs);
+    }
     let reply = match reply::search(text, &reading) {
         Some(Ok(reply)) => return Ok(reply),
         other => other.and_then(Result::err),
@@ -112,9 +151,6 @@ fn readable(text: &str) -> Result<Reading, TokenError> {
     if text.len() > MAX_TEXT {
         return Err(TokenError::TooLong);
     }
-    if is_sdp(text) {
-        return Err(TokenError::SdpWhereTokenBelongs);
-    }
     let reading = Reading::of(text);
     if reading.values.is_empty() {
         let empty = text.trim().is_empty();
@@ -125,13 +161,6 @@ fn readable(text: &str) -> Result<Reading, TokenError> {
         });
     }
     Ok(reading)
-}
-
-/// A session description, bare or in the JSON that browsers make of it.
-fn is_sdp(text: &str) -> bool {
-    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-    text.starts_with("v=0")
-        || (text.starts_with('{') && (text.contains("\"type\"") || text.contains("\"sdp\"")))
 }
 
 /// What makes a joiner the invited one. `Debug` does not show it.
@@ -276,13 +305,40 @@ mod tests {
     }
 
     #[test]
-    fn session_descriptions_are_recognised() {
+    fn session_descriptions_are_recognised_where_they_do_not_belong() {
         for text in [
             "v=0\r\no=- 1 1 IN IP4 0.0.0.0",
             "\n {\"type\":\"offer\",\"sdp\":\"v=0\"}",
+            "candidate:1 1 udp 2130706431 192.0.2.1 9 typ host",
+            include_str!("../../../tests/sdp/chromium-offer.json"),
+            include_str!("../../../tests/sdp/pion-offer.base64"),
         ] {
-            assert_eq!(parse(text), Err(TokenError::SdpWhereTokenBelongs));
+            let expected = TokenError::SdpWhereTokenBelongs;
+            assert_eq!(parse_invite(text), Err(expected.clone()), "{text}");
+            assert_eq!(parse_reply(text), Err(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn descriptions_and_candidates_are_tokens_too() {
+        let offer = include_str!("../../../tests/sdp/chromium-offer.json");
+        assert!(matches!(parse(offer), Ok(Token::Description(_))));
+        let candidate = include_str!("../../../tests/sdp/chromium-candidate.json");
+        assert!(matches!(parse(candidate), Ok(Token::Candidates(_))));
+        let cut = parse(&offer[..300]);
+        assert!(matches!(cut, Err(TokenError::Sdp(sdp::SdpError::Cut(_)))));
+        // Where both are, an invite is found by who looks for one.
+        let both = format!("{candidate}\n{}", invite::tests::TWO_PORTS);
+        assert!(parse_invite(&both).is_ok());
+    }
+
+    #[test]
+    fn a_code_is_found_in_a_long_thread() {
+        let talk = "Kind regards, see you on Monday at 10, KH.\n> khaki, size 12\n".repeat(2000);
+        let text = format!("{talk}\n{}\n{talk}", invite::tests::TWO_PORTS);
+        assert!((100_000..MAX_TEXT).contains(&text.len()));
+        assert_eq!(parse(&text), parse(invite::tests::TWO_PORTS));
+        assert!(matches!(parse(&text), Ok(Token::Invite(_))));
     }
 
     #[test]

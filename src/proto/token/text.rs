@@ -78,7 +78,7 @@ impl Reading {
 }
 
 /// Characters that chat programs insert and nobody sees.
-fn is_invisible(c: char) -> bool {
+pub(in crate::proto) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::super::hello::{Hello, Local, Peer, Role};
 use super::super::message::{
     Ack, Cancel, CancelReason, Decline, DeclineReason, Digest, Fault, FileEnd, FileStart, MAX_DATA,
-    MAX_FILES, MAX_TEXT, MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, total,
+    MAX_FILES, MAX_TEXT, MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, go_together, total,
 };
 use super::super::opening::Opening;
 use super::super::outcome::{
@@ -36,8 +36,9 @@ pub enum Output {
     },
     /// Compare the count and the hash of the bytes written with these. When both agree, rename the
     /// temporary file into its place and call [`Receiver::handle_committed`]; otherwise delete it
-    /// and call [`Receiver::handle_mismatch`] or [`Receiver::handle_write_error`]. Bytes of later
-    /// files may come before the answer.
+    /// and call [`Receiver::handle_mismatch`] or [`Receiver::handle_write_error`]. A text is shown
+    /// instead, and only then; see [`Receiver::handle_not_text`]. Bytes of later files may come
+    /// before the answer.
     Finish {
         /// The file, by its place in the offer.
         file: usize,
@@ -168,6 +169,23 @@ impl Receiver {
         self.received_bytes
     }
 
+    /// While the peer's program has the next word (not its person, not this side): a number that
+    /// grows with each thing it brings. A stream may rest for as long as it likes.
+    pub fn awaited(&self) -> Option<u64> {
+        let stream = |current: &Current| self.files[current.file].size.is_none();
+        let due = match self.state {
+            State::Opening => self.opening.peer().is_none(),
+            State::Manifest => true,
+            State::Deciding => false,
+            State::Receiving => {
+                self.pending.iter().all(|pending| pending.committed)
+                    && !self.current.as_ref().is_some_and(stream)
+            }
+        };
+        let brought = (self.parts.len() + self.next + self.acked) as u64 + self.received_bytes;
+        (due && !self.ending.reached()).then_some(brought)
+    }
+
     /// Returns how the transfer ended, once it has.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.ending.outcome.as_ref()
@@ -223,6 +241,13 @@ impl Receiver {
     pub fn handle_mismatch(&mut self, file: usize) {
         if !self.ending.reached() && self.pending_mut(file).is_some() {
             self.mismatch(file);
+        }
+    }
+
+    /// Tells that the text of an [`Output::Finish`] agrees and is no UTF-8.
+    pub fn handle_not_text(&mut self, file: usize) {
+        if !self.ending.reached() && self.pending_mut(file).is_some() {
+            self.fault(Fault::NotText);
         }
     }
 
@@ -394,6 +419,9 @@ impl Receiver {
         self.parts.extend(part.files);
         if part.more {
             return Ok(());
+        }
+        if !go_together(&self.parts) {
+            return Err(Fault::malformed("manifest: a text goes alone"));
         }
         let total = total(&self.parts)?;
         if part.total != total {
@@ -600,13 +628,7 @@ mod tests {
     fn offered(count: usize) -> Receiver {
         let mut receiver = Receiver::new(LOCAL);
         let hello = Message::Hello(Hello::new(LOCAL, Role::Send));
-        let files = vec![
-            Offer {
-                name: "f".into(),
-                size: Some(3)
-            };
-            count
-        ];
+        let files = vec![Offer::file("f", Some(3)); count];
         let total = Some(3 * count as u64);
         let manifest = Message::Manifest(Manifest {
             files,
@@ -648,6 +670,49 @@ mod tests {
             _ => None,
         };
         outputs.iter().filter_map(ack).collect()
+    }
+
+    #[test]
+    fn the_peer_is_waited_for_only_while_its_program_has_the_word() {
+        let mut receiver = Receiver::new(LOCAL);
+        let nothing = receiver.awaited();
+        assert!(nothing.is_some(), "its hello");
+        receiver.handle_control(br#"{"t":"shiny","opt":true}"#);
+        assert_eq!(receiver.awaited(), nothing, "what is ignored is no step");
+
+        let mut receiver = offered(2);
+        assert_eq!(receiver.awaited(), None, "the person here decides");
+        receiver.accept();
+        let mut before = receiver.awaited();
+        assert!(before.is_some(), "its first file");
+        receiver.handle_control(Message::File(FileStart { i: 0 }).to_json().as_bytes());
+        for _ in 0..3 {
+            assert!(receiver.awaited() > before, "a step forward");
+            before = receiver.awaited();
+            assert!(receiver.handle_data(1).is_some());
+        }
+        let end = FileEnd {
+            i: 0,
+            size: 3,
+            blake3: Digest([0; 32]),
+        };
+        receiver.handle_control(Message::End(end).to_json().as_bytes());
+        assert_eq!(receiver.awaited(), None, "the disk here is busy");
+        receiver.handle_committed(0);
+        assert!(receiver.awaited() > before, "its second file");
+        receiver.handle_control(br#"{"t":"bye"}"#);
+        assert_eq!(receiver.awaited(), None, "it has ended");
+    }
+
+    #[test]
+    fn a_stream_may_rest() {
+        let mut receiver = Receiver::new(LOCAL);
+        let hello = Message::Hello(Hello::new(LOCAL, Role::Send));
+        receiver.handle_control(hello.to_json().as_bytes());
+        receiver.handle_control(br#"{"t":"manifest","files":[{"name":"-"}]}"#);
+        receiver.accept();
+        receiver.handle_control(br#"{"t":"file","i":0}"#);
+        assert_eq!(receiver.awaited(), None);
     }
 
     #[test]

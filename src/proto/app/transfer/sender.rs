@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::super::hello::{Hello, Local, Peer, Role};
+use super::super::hello::{Hello, Local, MIN_MAX_CONTROL, Peer, Role};
 use super::super::message::{
-    Ack, CancelReason, Digest, Fault, FileEnd, FileStart, MAX_DATA, MAX_FILES, MAX_NAME, MAX_TEXT,
-    MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, total,
+    Ack, CancelReason, Digest, Fault, FileEnd, FileStart, MAX_DATA, MAX_FILES, MAX_NAME, MAX_SHOWN,
+    MAX_TEXT, MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, go_together, total,
 };
 use super::super::opening::Opening;
 use super::super::outcome::{
@@ -78,6 +78,8 @@ pub enum OfferError {
     TooManyFiles(usize),
     /// A name is empty or longer than 1024 bytes.
     Name(FileRef),
+    /// A text has more than 65,536 bytes or no size, or does not go alone.
+    Text,
     /// The sizes add up to more than 2^53 - 1 bytes.
     TotalTooLarge,
 }
@@ -97,6 +99,7 @@ impl fmt::Display for OfferError {
                     cut(&file.name, 60)
                 )
             }
+            Self::Text => write!(f, "a text of more than {MAX_SHOWN} bytes, or not alone"),
             Self::TotalTooLarge => write!(f, "more than {MAX_TOTAL} bytes in total"),
         }
     }
@@ -111,6 +114,8 @@ pub struct Sender {
     total: Option<u64>,
     state: State,
     opening: Opening,
+    /// What the link carries in one message, in bytes.
+    max_message: usize,
     max_data: usize,
     current: Option<Current>,
     /// The next file to start.
@@ -165,6 +170,9 @@ impl Sender {
                 name: files[index].name.clone(),
             }));
         }
+        if !files.iter().all(Offer::is_sound) || !go_together(&files) {
+            return Err(OfferError::Text);
+        }
         let total = total(&files).map_err(|_| OfferError::TotalTooLarge)?;
         let (opening, hello) = Opening::new(local, Role::Send);
         Ok(Self {
@@ -172,6 +180,7 @@ impl Sender {
             total,
             state: State::Opening,
             opening,
+            max_message: usize::MAX,
             max_data: MAX_DATA,
             current: None,
             next: 0,
@@ -181,6 +190,12 @@ impl Sender {
             queue: VecDeque::from([Output::Control(hello.to_json())]),
             ending: Ending::default(),
         })
+    }
+
+    /// Tells that the link carries messages of at most `max` bytes, whatever the peer's hello
+    /// says; not less than [`MIN_MAX_CONTROL`]. To be told before the first hello comes.
+    pub fn limit_messages(&mut self, max: usize) {
+        self.max_message = max.max(MIN_MAX_CONTROL);
     }
 
     /// Returns the files of the offer.
@@ -206,6 +221,12 @@ impl Sender {
     /// Returns the bytes of all files handed to the channel so far.
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes
+    }
+
+    /// While the peer's program has the next word: before its hello. Later it is its person, who
+    /// decides, or its disk.
+    pub fn awaited(&self) -> Option<u64> {
+        (self.opening.peer().is_none() && !self.ending.reached()).then_some(0)
     }
 
     /// Returns how the transfer ended, once it has.
@@ -419,9 +440,10 @@ impl Sender {
     /// Sends the manifest, once nothing stands in its way.
     fn offer(&mut self) {
         if let (true, Some(peer)) = (self.opening.is_done(), self.opening.peer()) {
-            let parts = Manifest::split(&self.files, self.total, peer.max_control);
+            let max_control = peer.max_control.min(self.max_message);
+            let parts = Manifest::split(&self.files, self.total, max_control);
             self.state = State::Deciding;
-            self.max_data = peer.max_data;
+            self.max_data = peer.max_data.min(self.max_message);
             for part in parts {
                 self.send(&Message::Manifest(part));
             }
@@ -523,10 +545,7 @@ mod tests {
     };
 
     fn offer(name: &str, size: Option<u64>) -> Offer {
-        Offer {
-            name: name.into(),
-            size,
-        }
+        Offer::file(name, size)
     }
 
     fn drain(sender: &mut Sender) -> Vec<Output> {
@@ -563,6 +582,12 @@ mod tests {
             refused(vec![offer("f", Some(u64::MAX))]),
             "more than 9007199254740991 bytes in total"
         );
+        for files in [
+            vec![Offer::text("t", 65_537)],
+            vec![Offer::text("t", 1), offer("f", None)],
+        ] {
+            assert!(refused(files).starts_with("a text of more than 65536"));
+        }
     }
 
     #[test]
@@ -604,6 +629,30 @@ mod tests {
             (Some(&Outcome::Done), Some(Closing::Now))
         );
         assert_eq!(drain(&mut sender), []);
+    }
+
+    #[test]
+    fn no_message_is_longer_than_the_link_carries() {
+        let names = (0..200).map(|n| offer(&format!("{n:0>200}"), Some(1 << 20)));
+        let mut sender = Sender::new(LOCAL, names.collect()).unwrap();
+        sender.limit_messages(20_000);
+        let hello = Message::Hello(Hello::new(LOCAL, Role::Receive)).to_json();
+        sender.handle_control(hello.as_bytes());
+        let control = drain(&mut sender);
+        let lengths = control.iter().filter_map(|output| match output {
+            Output::Control(text) => Some(text.len()),
+            _ => None,
+        });
+        assert!(lengths.max().unwrap() <= 20_000);
+        sender.handle_control(br#"{"t":"accept"}"#);
+        let asked = drain(&mut sender);
+        assert!(
+            asked.contains(&Output::Read {
+                file: 0,
+                max: 20_000
+            }),
+            "{asked:?}"
+        );
     }
 
     #[test]
