@@ -64,6 +64,7 @@ pub struct Args {
     /// with --send-only the channel is closed when everything was delivered. Nothing is verified: the
     /// exit code says only that the channel ended in order.
     #[arg(long, env = "KNOTHOLE_RAW", value_parser = Switch, action = ArgAction::SetTrue)]
+    #[arg(conflicts_with = "verify")]
     raw: bool,
 
     #[command(flatten)]
