@@ -86,9 +86,9 @@ terminal to another, without a server.
 Move files:
   knothole send photo.jpg
   knothole receive KH...
-Move a stream:
-  tar c folder | knothole send -
-  knothole receive -o - KH... | tar x
+Join two terminals, both ways:
+  tar c folder | knothole pipe
+  knothole pipe KH... | tar x
 Look at an invite, or at this machine:
   knothole token KH...
   knothole selftest
