@@ -26,30 +26,38 @@ end
 
 complete -c knothole -n "__fish_knothole_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_needs_command" -s V -l version -d 'Print version'
-complete -c knothole -n "__fish_knothole_needs_command" -f -a "send" -d 'Send files, or what comes in on standard input'
-complete -c knothole -n "__fish_knothole_needs_command" -f -a "tx" -d 'Send files, or what comes in on standard input'
+complete -c knothole -n "__fish_knothole_needs_command" -f -a "send" -d 'Send files, a text, or what comes in on standard input'
+complete -c knothole -n "__fish_knothole_needs_command" -f -a "tx" -d 'Send files, a text, or what comes in on standard input'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "receive" -d 'Receive what someone sends'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "recv" -d 'Receive what someone sends'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "rx" -d 'Receive what someone sends'
-complete -c knothole -n "__fish_knothole_needs_command" -f -a "token" -d 'Show what a token says'
+complete -c knothole -n "__fish_knothole_needs_command" -f -a "pipe" -d 'Join standard input and output to the other side\'s'
+complete -c knothole -n "__fish_knothole_needs_command" -f -a "token" -d 'Show what a token or a session description says'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "selftest" -d 'Check that this build works on this machine'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "man" -d 'Print the manual page, or write all pages to a folder'
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l to -d 'Join an invite that `receive --invite` printed; @FILE or - to read it from there' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l expires -d 'How long an invite stays good, 30d at most' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn -d 'TURN server to relay through when there is no direct path' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn-user -d 'User name for the TURN server' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l text -d 'Send this text, which the other side shows; - reads it from standard input' -r
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l to -d 'Join the invite that `receive --invite` printed, or answer an offer; @FILE or - reads it' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l expires -d 'How long an invite stays good, 30d at most' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn-user -d 'User name for the TURN server' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l config -d 'Read settings from this file; \'\' for none' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l qr -d 'When to show a QR code of the token' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l copy -d 'Ask the terminal to copy what goes to the other side, such as the invite or the reply code'
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l sdp -d 'Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer'
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l verify -d 'Have both sides compare six words on their screens before anything is sent'
 complete -c knothole -n "__fish_knothole_using_subcommand send" -s 4 -l ipv4 -d 'Use IPv4 only'
 complete -c knothole -n "__fish_knothole_using_subcommand send" -s 6 -l ipv6 -d 'Use IPv6 only'
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l json -d 'Print JSON on stdout: one event a line, or one object'
@@ -57,21 +65,28 @@ complete -c knothole -n "__fish_knothole_using_subcommand send" -s q -l quiet -d
 complete -c knothole -n "__fish_knothole_using_subcommand send" -s v -l verbose -d 'Say more; twice for even more'
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l to -d 'Join an invite that `receive --invite` printed; @FILE or - to read it from there' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l expires -d 'How long an invite stays good, 30d at most' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn -d 'TURN server to relay through when there is no direct path' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn-user -d 'User name for the TURN server' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l text -d 'Send this text, which the other side shows; - reads it from standard input' -r
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l to -d 'Join the invite that `receive --invite` printed, or answer an offer; @FILE or - reads it' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l expires -d 'How long an invite stays good, 30d at most' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn-user -d 'User name for the TURN server' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l config -d 'Read settings from this file; \'\' for none' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l qr -d 'When to show a QR code of the token' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l copy -d 'Ask the terminal to copy what goes to the other side, such as the invite or the reply code'
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l sdp -d 'Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer'
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l verify -d 'Have both sides compare six words on their screens before anything is sent'
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -s 4 -l ipv4 -d 'Use IPv4 only'
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -s 6 -l ipv6 -d 'Use IPv6 only'
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l json -d 'Print JSON on stdout: one event a line, or one object'
@@ -80,17 +95,20 @@ complete -c knothole -n "__fish_knothole_using_subcommand tx" -s v -l verbose -d
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -s o -l output -d 'Where to put it: a folder, a file name, or - for stdout' -r -F
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l expires -d 'How long an invite stays good, 30d at most' -r
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn -d 'TURN server to relay through when there is no direct path' -r
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn-user -d 'User name for the TURN server' -r
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l expires -d 'How long an invite stays good, 30d at most' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn-user -d 'User name for the TURN server' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l config -d 'Read settings from this file; \'\' for none' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l qr -d 'When to show a QR code of the token' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
@@ -98,6 +116,9 @@ complete -c knothole -n "__fish_knothole_using_subcommand receive" -l invite -d 
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -s y -l yes -d 'Accept without asking'
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l overwrite -d 'Replace files that exist'
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l rename -d 'Give a new name to what would replace a file that exists'
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l copy -d 'Ask the terminal to copy what goes to the other side, such as the invite or the reply code'
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l sdp -d 'Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer'
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l verify -d 'Have both sides compare six words on their screens before anything is sent'
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -s 4 -l ipv4 -d 'Use IPv4 only'
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -s 6 -l ipv6 -d 'Use IPv6 only'
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l json -d 'Print JSON on stdout: one event a line, or one object'
@@ -106,17 +127,20 @@ complete -c knothole -n "__fish_knothole_using_subcommand receive" -s v -l verbo
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -s o -l output -d 'Where to put it: a folder, a file name, or - for stdout' -r -F
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l expires -d 'How long an invite stays good, 30d at most' -r
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn -d 'TURN server to relay through when there is no direct path' -r
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn-user -d 'User name for the TURN server' -r
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l expires -d 'How long an invite stays good, 30d at most' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn-user -d 'User name for the TURN server' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l config -d 'Read settings from this file; \'\' for none' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l qr -d 'When to show a QR code of the token' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
@@ -124,6 +148,9 @@ complete -c knothole -n "__fish_knothole_using_subcommand recv" -l invite -d 'Pr
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -s y -l yes -d 'Accept without asking'
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l overwrite -d 'Replace files that exist'
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l rename -d 'Give a new name to what would replace a file that exists'
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l copy -d 'Ask the terminal to copy what goes to the other side, such as the invite or the reply code'
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l sdp -d 'Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer'
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l verify -d 'Have both sides compare six words on their screens before anything is sent'
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -s 4 -l ipv4 -d 'Use IPv4 only'
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -s 6 -l ipv6 -d 'Use IPv6 only'
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l json -d 'Print JSON on stdout: one event a line, or one object'
@@ -132,17 +159,20 @@ complete -c knothole -n "__fish_knothole_using_subcommand recv" -s v -l verbose 
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -s o -l output -d 'Where to put it: a folder, a file name, or - for stdout' -r -F
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l expires -d 'How long an invite stays good, 30d at most' -r
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn -d 'TURN server to relay through when there is no direct path' -r
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn-user -d 'User name for the TURN server' -r
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l bind -d 'Use this local address, and this port if one is given' -r
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l expires -d 'How long an invite stays good, 30d at most' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn-user -d 'User name for the TURN server' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l config -d 'Read settings from this file; \'\' for none' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l qr -d 'When to show a QR code of the token' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
@@ -150,6 +180,9 @@ complete -c knothole -n "__fish_knothole_using_subcommand rx" -l invite -d 'Prin
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -s y -l yes -d 'Accept without asking'
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l overwrite -d 'Replace files that exist'
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l rename -d 'Give a new name to what would replace a file that exists'
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l copy -d 'Ask the terminal to copy what goes to the other side, such as the invite or the reply code'
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l sdp -d 'Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer'
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l verify -d 'Have both sides compare six words on their screens before anything is sent'
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -s 4 -l ipv4 -d 'Use IPv4 only'
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -s 6 -l ipv6 -d 'Use IPv6 only'
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l json -d 'Print JSON on stdout: one event a line, or one object'
@@ -157,18 +190,53 @@ complete -c knothole -n "__fish_knothole_using_subcommand rx" -s q -l quiet -d '
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -s v -l verbose -d 'Say more; twice for even more'
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l expires -d 'How long an invite stays good, 30d at most' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l turn-user -d 'User name for the TURN server' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
+always\t'In any case'
+never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l config -d 'Read settings from this file; \'\' for none' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l qr -d 'When to show a QR code of the token' -r -f -a "auto\t'When it makes sense here'
+always\t'In any case'
+never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l join -d 'Join an invite that comes through --via, or is asked for'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l send-only -d 'Take nothing from the other side, and do not touch stdout'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l recv-only -d 'Send nothing, and do not read stdin'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l raw -d 'Plain messages, for a program that does not speak knothole\'s protocol'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l copy -d 'Ask the terminal to copy what goes to the other side, such as the invite or the reply code'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l sdp -d 'Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l verify -d 'Have both sides compare six words on their screens before anything is sent'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s 4 -l ipv4 -d 'Use IPv4 only'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s 6 -l ipv6 -d 'Use IPv6 only'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l json -d 'Print JSON on stdout: one event a line, or one object'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s q -l quiet -d 'Say nothing but errors and questions'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s v -l verbose -d 'Say more; twice for even more'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c knothole -n "__fish_knothole_using_subcommand token" -l to -d 'Print the session description in this form, with its password, and nothing else' -r -f -a "sdp\t'SDP, as it is'
+json\t'SDP in JSON with its type, as browsers make it'"
 complete -c knothole -n "__fish_knothole_using_subcommand token" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand token" -l config -d 'Read settings from this file; \'\' for none' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand token" -l json -d 'Print JSON on stdout: one event a line, or one object'
 complete -c knothole -n "__fish_knothole_using_subcommand token" -s q -l quiet -d 'Say nothing but errors and questions'
 complete -c knothole -n "__fish_knothole_using_subcommand token" -s v -l verbose -d 'Say more; twice for even more'
 complete -c knothole -n "__fish_knothole_using_subcommand token" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand token" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c knothole -n "__fish_knothole_using_subcommand selftest" -l timeout -d 'How long the whole test may take' -r
+complete -c knothole -n "__fish_knothole_using_subcommand selftest" -l timeout -d 'How long the whole test may take' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand selftest" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
 never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand selftest" -l config -d 'Read settings from this file; \'\' for none' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand selftest" -l json -d 'Print JSON on stdout: one event a line, or one object'
 complete -c knothole -n "__fish_knothole_using_subcommand selftest" -s q -l quiet -d 'Say nothing but errors and questions'
 complete -c knothole -n "__fish_knothole_using_subcommand selftest" -s v -l verbose -d 'Say more; twice for even more'
@@ -176,3 +244,7 @@ complete -c knothole -n "__fish_knothole_using_subcommand selftest" -l no-progre
 complete -c knothole -n "__fish_knothole_using_subcommand selftest" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c knothole -n "__fish_knothole_using_subcommand man" -s h -l help -d 'Print help'
+complete -c knothole -n "__fish_knothole_using_subcommand receive recv rx" -f
+complete -c knothole -n "__fish_knothole_using_subcommand token" -f
+complete -c knothole -n "__fish_knothole_using_subcommand completions" -f -a "bash elvish fish powershell zsh"
+complete -c knothole -n "__fish_knothole_using_subcommand man" -f -a "(__fish_complete_directories)"

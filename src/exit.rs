@@ -14,7 +14,7 @@ pub enum Exit {
     Usage = 2,
     /// It could not be completed: no server, no path to the peer, lost, timed out, disk.
     Incomplete = 3,
-    /// Data arrived and failed verification.
+    /// Data arrived and failed verification, or the words of the two screens differ.
     Unverified = 4,
     /// Stopped by Ctrl-C (128 + SIGINT).
     Interrupted = 130,
@@ -27,7 +27,7 @@ pub const TABLE: &str = "  0    done
   1    the answer is no: the other side declined, or an expectation failed
   2    the command line or a token cannot be used as given
   3    could not complete: no server, no path to the peer, lost, timed out, disk
-  4    the data failed verification
+  4    the data, or the other side, failed verification
   130  stopped by Ctrl-C
   143  stopped by SIGTERM
 ";

@@ -14,6 +14,13 @@ const MOST_MEMORY: usize = 64 << 20;
 #[global_allocator]
 static MEMORY: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, MOST_MEMORY);
 
+/// Lets one input take so many bytes, where decoding is bounded by more: a picture.
+pub fn allow(bytes: usize) {
+    MEMORY
+        .set_limit(bytes)
+        .expect("the limit is above what is held at the start");
+}
+
 /// Judges the names in `data`, one a line, as names of files that a peer offers.
 ///
 /// # Panics

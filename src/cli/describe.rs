@@ -39,6 +39,9 @@ pub async fn offer(meeting: &Meeting<'_>, ctx: &Ctx) -> Result<Link, Failure> {
     } else {
         ctx.ui.result(&text)?;
     }
+    if folder.is_none() {
+        meet::copy(meeting, &text, "the offer", ctx);
+    }
     token_event(ctx, TokenKind::Offer, text)?;
     if folder.is_none() {
         let good = human::duration(meeting.args.expires);
@@ -97,6 +100,9 @@ pub async fn answer(
         Some(folder) => folder.write_reply(&text)?,
         None if meeting.stdout_taken => ctx.ui.note(&text),
         None => ctx.ui.result(&text)?,
+    }
+    if folder.is_none() {
+        meet::copy(meeting, &text, "the answer", ctx);
     }
     token_event(ctx, TokenKind::Answer, text)?;
     if folder.is_none() {

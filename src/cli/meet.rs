@@ -56,6 +56,7 @@ pub struct MeetArgs {
 
     /// Write the invite as a picture of its QR code, PNG or SVG by its name
     #[arg(long, env = "KNOTHOLE_QR_FILE", value_name = "FILE.png|.svg")]
+    #[arg(conflicts_with = "sdp")]
     qr_file: Option<QrFile>,
 
     /// Join the invite in a picture of its QR code, PNG or JPEG; - for standard input
@@ -63,7 +64,7 @@ pub struct MeetArgs {
     #[arg(conflicts_with = "qr_file")]
     qr_image: Option<PathBuf>,
 
-    /// Ask the terminal to copy what goes to the other side: the invite, or the reply code
+    /// Ask the terminal to copy what goes to the other side, such as the invite or the reply code
     #[arg(long, env = "KNOTHOLE_COPY", value_parser = Switch, action = ArgAction::SetTrue)]
     copy: bool,
 
@@ -357,7 +358,7 @@ fn show_invite(
 }
 
 /// Asks the terminal to copy what goes to the other side, if that is wanted.
-fn copy(meeting: &Meeting<'_>, text: &str, what: &str, ctx: &Ctx) {
+pub(super) fn copy(meeting: &Meeting<'_>, text: &str, what: &str, ctx: &Ctx) {
     if !meeting.args.copy {
         return;
     }

@@ -94,14 +94,16 @@ terminal to another, without a server.
 Move files:
   knothole send photo.jpg
   knothole receive KH...
-Move a stream:
-  tar c folder | knothole send -
-  knothole receive -o - KH... | tar x
+Join two terminals, both ways:
+  tar c folder | knothole pipe
+  knothole pipe KH... | tar x
+See how the network treats you:
+  knothole addr
+  knothole nat
 Look at an invite, or at this machine:
   knothole token KH...
   knothole selftest
 In a script, without a question:
-  knothole send data.bin --json
   knothole receive -y --json KH...
 
 All commands:  knothole --help

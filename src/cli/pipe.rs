@@ -62,8 +62,10 @@ pub struct Args {
     /// Every message that comes in is written to stdout, and stdin is sent as binary messages. The
     /// channel's end is the end of the input. At the end of stdin the other side is waited for, or
     /// with --send-only the channel is closed when everything was delivered. Nothing is verified: the
-    /// exit code says only that the channel ended in order.
+    /// exit code says only that the channel ended in order, and the last message of a program that
+    /// closes at once may be lost; one that waits for an answer before it closes is safe.
     #[arg(long, env = "KNOTHOLE_RAW", value_parser = Switch, action = ArgAction::SetTrue)]
+    #[arg(conflicts_with = "verify")]
     raw: bool,
 
     #[command(flatten)]

@@ -21,6 +21,8 @@ mod suggestions;
 mod terminal;
 mod text;
 mod token;
+#[path = "../shared/tools.rs"]
+mod tools;
 mod transfer;
 mod usage;
 mod words;

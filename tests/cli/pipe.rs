@@ -113,6 +113,25 @@ fn endless() -> impl Iterator<Item = Vec<u8>> + Send {
 }
 
 #[test]
+fn a_pipe_whose_words_nobody_can_compare_does_not_open() {
+    for (first, second) in [(&["--verify"][..], &[][..]), (&[], &["--verify"])] {
+        let env = Env::new().file("a", "from a").file("b", "from b");
+        let (issued, joined) = files(&env, first, second);
+        for ran in [issued, joined] {
+            assert_eq!(ran.code, 1, "{ran:#?}");
+            assert!(
+                ran.stderr.contains("hint: people compare words"),
+                "{ran:#?}"
+            );
+        }
+        assert_eq!(
+            (written(&env, "from-a"), written(&env, "from-b")),
+            (vec![], vec![])
+        );
+    }
+}
+
+#[test]
 fn two_files_cross_whole_and_stdout_carries_nothing_else() {
     let (a, b) = (noise("a", 3_000_001), noise("b", 70_000));
     let env = Env::new().file("a", &a).file("b", &b);

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::UdpSocket;
-use std::path::Path;
 use std::process::Stdio;
 
 use image::{GrayImage, ImageFormat, Luma};
@@ -19,6 +18,7 @@ use crate::env::{Env, KNOTHOLE, Ran};
 use crate::process::{self, eventually};
 use crate::terminal::Window;
 use crate::token::invite;
+use crate::tools;
 
 /// Programs, each with the Debian package it comes from.
 const TOOLS: [(&str, &str); 3] = [
@@ -32,72 +32,68 @@ const PROMPT: &str = "reply code, if the other side shows one:";
 
 #[test]
 fn an_invite_with_its_qr_code_fits_a_small_terminal() {
-    let Some(net) = Net::build(
-        "an_invite_with_its_qr_code_fits_a_small_terminal",
-        &["192.168.1.10/24"],
-    ) else {
-        return;
-    };
-    let env = Env::new().var("PATH", PATH).file("notes.txt", "hello");
-    let tmux = Tmux::new(&env);
-    for (cols, command_is_whole) in [(80, true), (40, false)] {
-        let screen = tmux.screen(Some(&net), (cols, 24), &["send", "notes.txt"], PROMPT);
-        let invite = screen.invite();
-        assert_eq!(invite.len(), 110, "a host and a public address: {invite}");
-        screen.shows(CAPTION);
-        screen.shows(PROMPT);
-        if command_is_whole {
-            screen.shows(&format!(
-                "On the other side, within 1 h:knothole receive {invite}"
-            ));
+    on_a_screen(|| {
+        let net = Net::build("small", &["192.168.1.10/24"]);
+        let env = Env::new().var("PATH", PATH).file("notes.txt", "hello");
+        let tmux = Tmux::new(&env);
+        for (cols, command_is_whole) in [(80, true), (40, false)] {
+            let screen = tmux.screen(Some(&net), (cols, 24), &["send", "notes.txt"], PROMPT);
+            let invite = screen.invite();
+            assert_eq!(invite.len(), 110, "a host and a public address: {invite}");
+            screen.shows(CAPTION);
+            screen.shows(PROMPT);
+            if command_is_whole {
+                screen.shows(&format!(
+                    "On the other side, within 1 h:knothole receive {invite}"
+                ));
+            }
+            screen.scans_as(&env, &invite);
         }
-        screen.scans_as(&env, &invite);
-    }
+    });
 }
 
 #[test]
 fn a_larger_invite_fits_or_says_so_in_a_line() {
-    let addresses = ["192.168.1.10/24", "fd12:3456:789a::10/64"];
-    let Some(net) = Net::build("a_larger_invite_fits_or_says_so_in_a_line", &addresses) else {
-        return;
-    };
-    let env = Env::new().var("PATH", PATH).file("notes.txt", "hello");
-    let tmux = Tmux::new(&env);
-    let send = ["send", "notes.txt"];
-    let screen = tmux.screen(Some(&net), (80, 24), &send, PROMPT);
-    assert!((115..=154).contains(&screen.invite().len()), "version 5");
-    screen.shows(CAPTION);
-    screen.scans_as(&env, &screen.invite());
-    for (size, why) in [
-        ((40, 24), "(QR needs 41 columns; try --qr-file)"),
-        ((80, 22), "(QR needs 23 rows; try --qr-file)"),
-    ] {
-        let screen = tmux.screen(Some(&net), size, &send, PROMPT);
-        assert!(
-            screen.text.lines().any(|line| line == why),
-            "{size:?}: {}",
-            screen.text
-        );
-        assert!(!screen.text.contains('▀'), "{}", screen.text);
-    }
+    on_a_screen(|| {
+        let addresses = ["192.168.1.10/24", "fd12:3456:789a::10/64"];
+        let net = Net::build("larger", &addresses);
+        let env = Env::new().var("PATH", PATH).file("notes.txt", "hello");
+        let tmux = Tmux::new(&env);
+        let send = ["send", "notes.txt"];
+        let screen = tmux.screen(Some(&net), (80, 24), &send, PROMPT);
+        assert!((115..=154).contains(&screen.invite().len()), "version 5");
+        screen.shows(CAPTION);
+        screen.scans_as(&env, &screen.invite());
+        for (size, why) in [
+            ((40, 24), "(QR needs 41 columns; try --qr-file)"),
+            ((80, 22), "(QR needs 23 rows; try --qr-file)"),
+        ] {
+            let screen = tmux.screen(Some(&net), size, &send, PROMPT);
+            assert!(
+                screen.text.lines().any(|line| line == why),
+                "{size:?}: {}",
+                screen.text
+            );
+            assert!(!screen.text.contains('▀'), "{}", screen.text);
+        }
+    });
 }
 
 #[test]
 fn tmux_takes_the_invite_to_its_clipboard() {
-    let Some(()) = tools("tmux_takes_the_invite_to_its_clipboard") else {
-        return;
-    };
-    let env = Env::new().var("PATH", PATH).file("notes.txt", "hello");
-    let tmux = Tmux::new(&env);
-    let copy = ["send", "notes.txt", "--copy", "--bind", "127.0.0.1"];
-    let screen = tmux.screen(None, (80, 24), &copy, PROMPT);
-    let asked = "asked the terminal to copy the invite (tmux needs set-clipboard on)";
-    assert!(screen.whole.contains(asked), "{}", screen.whole);
-    let copied = eventually("the clipboard", || {
-        let buffer = tmux.run(&["show-buffer"]);
-        (buffer.code == 0).then_some(buffer.stdout)
+    on_a_screen(|| {
+        let env = Env::new().var("PATH", PATH).file("notes.txt", "hello");
+        let tmux = Tmux::new(&env);
+        let copy = ["send", "notes.txt", "--copy", "--bind", "127.0.0.1"];
+        let screen = tmux.screen(None, (80, 24), &copy, PROMPT);
+        let asked = "asked the terminal to copy the invite (tmux needs set-clipboard on)";
+        assert!(screen.whole.contains(asked), "{}", screen.whole);
+        let copied = eventually("the clipboard", || {
+            let buffer = tmux.run(&["show-buffer"]);
+            (buffer.code == 0).then_some(buffer.stdout)
+        });
+        assert_eq!(copied, screen.invite());
     });
-    assert_eq!(copied, screen.invite());
 }
 
 #[test]
@@ -282,32 +278,12 @@ fn png(text: &str) -> Vec<u8> {
         .unwrap()
 }
 
-/// The places of the tools, or a word about what was not run.
-fn tools(test: &str) -> Option<()> {
-    let there = |tool: &str| {
-        PATH.split(':')
-            .any(|dir| Path::new(dir).join(tool).is_file())
-    };
-    let mut missing: Vec<String> = TOOLS
-        .iter()
-        .filter(|(tool, _)| !there(tool))
-        .map(|(tool, package)| format!("{tool} (package {package})"))
-        .collect();
-    if !rustix::process::geteuid().is_root() {
-        missing.push("root".to_owned());
-    }
-    if missing.is_empty() {
-        return Some(());
-    }
-    let missing = missing.join(", ");
-    assert!(
-        std::env::var_os("KNOTHOLE_LAB").is_none_or(|wish| wish != "require"),
-        "KNOTHOLE_LAB=require, but {test} cannot run here: it needs {missing}"
-    );
-    // Written past the test harness, which keeps the output of passing tests to itself.
-    let line = format!("not run: {test}: it needs {missing}\n");
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    None
+/// Runs a test that needs real screens, or says why it cannot be run.
+fn on_a_screen<F: FnOnce()>(test: F) {
+    let root = rustix::process::geteuid().is_root();
+    let missing =
+        tools::missing(&TOOLS).and_then(|()| root.then_some(()).ok_or_else(|| "root".to_owned()));
+    tools::run(tools::name_of::<F>(), missing, test);
 }
 
 /// A network namespace without a way out, in which a STUN server says that everybody has one
@@ -315,8 +291,7 @@ fn tools(test: &str) -> Option<()> {
 struct Net(String);
 
 impl Net {
-    fn build(test: &str, addresses: &[&str]) -> Option<Self> {
-        tools(test)?;
+    fn build(test: &str, addresses: &[&str]) -> Self {
         let net = Self(format!("knothole-{test}-{}", std::process::id()));
         let name = &net.0;
         ip(&format!("netns add {name}"));
@@ -350,7 +325,7 @@ impl Net {
                 }
             }
         });
-        Some(net)
+        net
     }
 }
 

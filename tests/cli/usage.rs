@@ -91,6 +91,11 @@ fn what_contradicts_itself_is_refused() {
     refused(&["send", "x", "-4", "-6"], "cannot be used with");
     refused(&["send", "x", "-q", "-v"], "cannot be used with");
     refused(
+        &["send", "x", "--sdp", "--qr-file", "x.png"],
+        "cannot be used with",
+    );
+    refused(&["pipe", "--raw", "--verify"], "cannot be used with");
+    refused(
         &["receive", "--overwrite", "--rename"],
         "cannot be used with",
     );

@@ -53,6 +53,21 @@ fn end(bytes: &[u8], size: usize) -> Value {
 }
 
 #[test]
+fn a_peer_that_never_says_hello_ends_with_the_timeout() {
+    let (stdin, feed) = pipe().unwrap();
+    let (stdout, output) = pipe().unwrap();
+    let ran = against(
+        stdin.into(),
+        output.into(),
+        &["--timeout", "3s"],
+        async |_| {},
+    );
+    drop(feed);
+    fails(&ran, 3, "the peer is connected and does not go on");
+    assert_eq!(rest(stdout), b"");
+}
+
+#[test]
 fn a_wrong_hash_or_count_is_exit_4() {
     for end in [
         end(b"other", 5),

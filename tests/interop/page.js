@@ -198,9 +198,19 @@ function hashed(parts) {
 }
 
 async function opened() {
+  const { pc } = link;
   const peer = await link.peer;
   await peer.opened;
+  // A channel that the other side opened is called open by Chromium a moment before it is, and what
+  // is sent in that moment is lost without an error. The statistics have its true state.
+  while (!(await isOpen(pc, peer.channel.id))) await say("not open yet");
   return peer;
+}
+
+async function isOpen(pc, id) {
+  const stats = [...(await pc.getStats()).values()];
+  return stats.some(({ type, dataChannelIdentifier, state }) =>
+    type === "data-channel" && dataChannelIdentifier === id && state === "open");
 }
 
 async function chosenPath(pc) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{CHUNK, Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word};
+use super::{CHUNK, Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word, mute};
 use crate::io::files::{FileError, FileErrorKind, Incoming, Outgoing, stdio};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::pipe::{self, Event, Output};
@@ -138,6 +138,7 @@ impl Driver {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::default();
         let mut waiting_since = None;
+        let mut mute_since = None;
         let mut cancelled = std::pin::pin!(cancelled);
         let mut was_cancelled = false;
         loop {
@@ -169,6 +170,9 @@ impl Driver {
                     Err(error) => self.link_is_gone(error),
                 },
                 error = self.link.lost(), if !self.closed => self.link_is_gone(error),
+                error = mute(&self.link, self.machine.awaited(), &mut mute_since), if !self.closed => {
+                    self.link_is_gone(error);
+                }
                 () = &mut cancelled, if !was_cancelled => {
                     was_cancelled = true;
                     self.machine.cancel(CancelReason::User, "");

@@ -316,6 +316,11 @@ impl Pipe {
         }
     }
 
+    /// While the peer's program has the next word: before its hello. Later a stream may rest.
+    pub fn awaited(&self) -> Option<u64> {
+        (self.opening.peer().is_none() && self.outcome().is_none()).then_some(0)
+    }
+
     /// Tells that the person found the words of [`Event::Compare`] to agree.
     pub fn agree(&mut self) {
         if !self.ending.reached()

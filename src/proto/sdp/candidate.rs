@@ -200,6 +200,22 @@ pub fn read_candidates(text: &str) -> Result<Candidates, SdpError> {
     }
 }
 
+/// Adds the candidates that a text has beside a description in JSON: programs hand both over at
+/// once, and what arrives together is one text.
+pub(super) fn take_beside(text: &str, candidates: &mut Candidates) {
+    let plain = find::undecorated(text);
+    let mut found: Vec<Line> = plain.lines().filter_map(in_line).collect();
+    for value in find::json_values(&plain) {
+        in_json(&value, &mut found);
+    }
+    for line in found {
+        match line {
+            Line::End => candidates.complete = true,
+            Line::Candidate(line) => candidates.take(&line),
+        }
+    }
+}
+
 enum Line {
     Candidate(String),
     End,

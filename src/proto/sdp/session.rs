@@ -9,7 +9,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::candidate::{Candidates, RemoteCandidate, is_candidate, is_password, is_ufrag};
+use super::candidate::{
+    Candidates, RemoteCandidate, is_candidate, is_password, is_ufrag, take_beside,
+};
 use super::error::SdpError;
 use super::find::{self, Found};
 use super::invent::Setup;
@@ -118,7 +120,20 @@ impl fmt::Debug for Session {
 pub fn read(text: &str) -> Result<Session, SdpError> {
     let found = find::find(text)?;
     let kind = found.kind()?;
-    session(kind, &found)
+    let mut session = session(kind, &found)?;
+    // Raw SDP has no end: a line after it is a line of it.
+    if kind.is_some() {
+        let mut candidates = Candidates {
+            usable: std::mem::take(&mut session.candidates),
+            skipped: std::mem::take(&mut session.skipped),
+            complete: session.complete,
+        };
+        take_beside(text, &mut candidates);
+        session.candidates = candidates.usable;
+        session.skipped = candidates.skipped;
+        session.complete = candidates.complete;
+    }
+    Ok(session)
 }
 
 /// A description in the JSON that browsers make and take, on one line.
@@ -620,6 +635,22 @@ pub(super) mod tests {
             port: 34022,
         };
         assert_eq!(offer.candidates[0].host, name);
+    }
+
+    #[test]
+    fn candidates_read_together_with_a_description_are_not_lost() {
+        let offer = corpus("chromium-offer.json");
+        let before = read(offer).unwrap().candidates.len();
+        let line = "candidate:9 1 udp 1 192.0.2.9 9 typ host";
+        let json = format!(r#"{{"candidate":"{line}","sdpMid":"0"}}"#);
+        for later in [line, &format!("a={line}"), &json] {
+            let both = read(&format!("{offer}\n{later}\n")).unwrap();
+            assert_eq!(both.candidates.len(), before + 1, "{later}");
+            assert!(!both.complete);
+        }
+        let both = read(&format!("{offer}\n{line}\nend-of-candidates\n")).unwrap();
+        assert_eq!(both.candidates.len(), before + 1);
+        assert!(both.complete);
     }
 
     #[test]
