@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| knothole::proto::token::picture::fuzz(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| knothole_fuzz::proto::token::picture::fuzz(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| knothole::proto::app::fuzz_pipe(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| knothole_fuzz::proto::app::fuzz_pipe(data));

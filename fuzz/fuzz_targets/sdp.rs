@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| knothole::proto::sdp::fuzz(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| knothole_fuzz::proto::sdp::fuzz(data));
