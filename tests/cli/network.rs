@@ -1,15 +1,16 @@
 //! `serve`, `nat` and `addr` against one another, on the loopback interface.
 
 use std::io::Write;
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 
 use knothole::proto::nat::{Classic, Filtering, Mapping, Udp};
+use knothole::proto::stun::{Builder, Class, TransactionId};
 use knothole::report::model::{self, AddrReport, NatReport, ServeCounters, ServeListening};
 use rustix::process::Signal;
 
 use crate::env::{Env, KNOTHOLE};
-use crate::process::Process;
+use crate::process::{Process, eventually};
 
 /// Nothing listens there.
 const DEAD: &str = "127.0.0.3:9";
@@ -90,4 +91,61 @@ fn junk_does_not_end_the_server_and_ctrl_c_tells_the_counters() {
     let counters = ran.stdout.lines().nth(1).unwrap();
     let counters: ServeCounters = model::read(counters).unwrap();
     assert!(counters.ignored >= 4 && counters.answered >= 1, "{ran:#?}");
+}
+
+/// What `GET path` says at `place`.
+fn get(place: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(place).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    std::io::read_to_string(stream).unwrap()
+}
+
+fn counter(place: &str, name: &str) -> u64 {
+    let text = get(place, "/metrics");
+    let start = format!("knothole_stun_{name}_total ");
+    let found = text.lines().find_map(|line| line.strip_prefix(&start));
+    found.unwrap().parse().unwrap()
+}
+
+/// A place for metrics: on an address that nobody else has.
+fn free() -> String {
+    let listener = TcpListener::bind("127.0.0.4:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn a_source_that_asks_too_often_is_not_answered_and_metrics_tell() {
+    let env = Env::new();
+    let metrics = free();
+    let (_server, url) = serve(&env, &["--rate", "1", "--metrics", &metrics]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let request = Builder::new(Class::Request, TransactionId::new([7; 12])).finish();
+    for _ in 0..100 {
+        socket
+            .send_to(&request, url.strip_prefix("stun:").unwrap())
+            .unwrap();
+    }
+    eventually("all requests", || {
+        (counter(&metrics, "received") == 100).then_some(())
+    });
+    let (answered, limited) = (counter(&metrics, "answered"), counter(&metrics, "limited"));
+    assert!(answered >= 2 && limited > 0, "{answered} {limited}");
+    assert_eq!(answered + limited, 100);
+    assert!(get(&metrics, "/").starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn watching_prints_a_change_once_until_ctrl_c() {
+    let env = Env::new();
+    let metrics = free();
+    let (_server, url) = serve(&env, &["--metrics", &metrics]);
+    let mut command = env.command(KNOTHOLE);
+    command.args(["addr", "-q", "--watch", "1", &url]);
+    let watch = Process::spawn(command, Stdio::null(), Stdio::piped());
+    eventually("asked again", || {
+        (counter(&metrics, "answered") >= 3).then_some(())
+    });
+    watch.signal(Signal::INT);
+    let ran = watch.ended();
+    assert_eq!((ran.code, ran.stdout.as_str()), (130, "127.0.0.1\n"));
 }
