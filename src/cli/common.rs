@@ -88,8 +88,9 @@ impl ScreenArgs {
 pub struct NetArgs {
     /// STUN servers to learn the public address from; '' for none
     ///
-    /// A server is stun:host, stun:host:port, host:port or [IPv6]:port; for addr and nat also
-    /// stun:host?transport=tcp and stuns:host (TLS). Repeat the option or put commas between several. Default: four public servers of different operators
+    /// A server is stun:host, stun:host:port, host:port or [IPv6]:port; for addr also
+    /// stun:host?transport=tcp and stuns:host (TLS). Repeat the option or put commas between
+    /// several. Default: four public servers of different operators
     /// (stun.l.google.com:19302, stun.cloudflare.com, stun.nextcloud.com, global.stun.twilio.com).
     #[arg(long, env = "KNOTHOLE_STUN", value_name = "URL", action = ArgAction::Append)]
     #[arg(default_value = DEFAULT_STUN, hide_default_value = true, value_hint = ValueHint::Other)]
@@ -221,7 +222,7 @@ impl Common {
         let stun = stun.map(|url| match url.transport {
             Transport::Udp => Ok(url.server),
             _ => Err(Failure::usage(format!("{url}: a peer asks over UDP only"))
-                .hint("stuns: and ?transport=tcp are for addr and nat")),
+                .hint("stuns: and ?transport=tcp are for addr")),
         });
         let turn = self.turn.clone().map(|server| peer::TurnServer {
             server: server.0,

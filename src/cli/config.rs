@@ -209,7 +209,8 @@ fn setting(
         .iter()
         .filter_map(|sub| {
             let mut args = sub.get_arguments();
-            Some((*sub, args.find(|arg| arg.get_long() == Some(long))?))
+            let named = |arg: &&Arg| arg.get_long() == Some(long) && is_setting(arg);
+            Some((*sub, args.find(named)?))
         })
         .collect();
     let is = |name: &str| {
@@ -223,7 +224,7 @@ fn setting(
             hint: Some("give it when it is used: as an argument, as @FILE, or by -".to_owned()),
         });
     }
-    if !having.iter().any(|(_, arg)| is_setting(arg)) {
+    if having.is_empty() {
         let command = table.unwrap_or("knothole");
         return Err(Mistake {
             at: key.span().start,
@@ -245,8 +246,9 @@ fn setting(
     })
 }
 
-fn is_setting(arg: &Arg) -> bool {
-    !["config", "help", "version"].contains(&arg.get_id().as_str())
+/// What `serve` serves is none: `stun` in a file names servers to ask.
+pub(super) fn is_setting(arg: &Arg) -> bool {
+    !["config", "help", "version", "serve_stun"].contains(&arg.get_id().as_str())
 }
 
 /// Turns a value into what would have been typed.

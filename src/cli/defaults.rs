@@ -136,7 +136,8 @@ pub(super) fn bind(command: Command, args: Vec<OsString>) -> Result<Bound, Failu
             let Setting {
                 long, flags, line, ..
             } = setting;
-            let arg = sub.get_arguments().find(|arg| arg.get_long() == Some(long));
+            let named = |arg: &&Arg| arg.get_long() == Some(long) && config::is_setting(arg);
+            let arg = sub.get_arguments().find(named);
             let Some(arg) = arg else { continue };
             let id = arg.get_id().as_str();
             let off = flags.is_empty();

@@ -29,8 +29,8 @@ Examples:
   knothole serve --stun --listen 127.0.0.1:0 --json")]
 pub struct Args {
     /// Serve STUN; the only service there is so far
-    #[arg(long, env = "KNOTHOLE_SERVE_STUN", value_parser = Switch, action = clap::ArgAction::SetTrue)]
-    stun: bool,
+    #[arg(long = "stun", env = "KNOTHOLE_SERVE_STUN", value_parser = Switch, action = clap::ArgAction::SetTrue)]
+    serve_stun: bool,
 
     /// Listen at this address, once a family; the port is 3478 unless given
     ///
@@ -161,7 +161,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
 
 impl Args {
     fn places(&self) -> Result<Vec<Places>, Failure> {
-        if !self.stun {
+        if !self.serve_stun {
             return Err(Failure::usage("say what to serve").hint("knothole serve --stun"));
         }
         let addr = |bind: &Bind, port| match bind.0.port() {

@@ -10,6 +10,7 @@ mod endings;
 mod env;
 mod help;
 mod mistakes;
+mod network;
 mod pastes;
 mod pipe;
 mod places;

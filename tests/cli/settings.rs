@@ -64,6 +64,14 @@ fn every_kind_of_value_is_taken() {
     let mut command = with("stun = []\n");
     command.unset("KNOTHOLE_STUN");
     assert_eq!(taken(&command, &["receive", "T"]), "--stun (line 1)");
+    // It names servers to ask, and serving STUN is something else.
+    let serve = with("stun = [\"a.example\"]\n");
+    assert_eq!(taken(&serve, &["serve"]), "");
+    let ran = with("[serve]\nstun = true\n").run(&["serve"]);
+    assert!(
+        ran.stderr.contains("serve has no option 'stun'"),
+        "{ran:#?}"
+    );
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn what_contradicts_itself_is_refused() {
 fn servers_are_checked_before_anything_is_tried() {
     refused(
         &["send", "x", "--stun", "stuns:s.example"],
-        "not yet supported",
+        "a peer asks over UDP only",
     );
     refused(
         &["send", "x", "--stun", "turn:s.example"],
@@ -223,7 +223,7 @@ fn under_json_a_failure_is_an_event_and_a_sentence() {
         (
             &["send", "x", "--json", "--stun", "stuns:a"],
             "usage",
-            "not yet supported",
+            "a peer asks over UDP only",
         ),
         (
             &["receive", "--json", "-o", "-"],
