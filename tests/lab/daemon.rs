@@ -99,7 +99,12 @@ impl Serve {
             .command(&crate::proc::binary().to_string_lossy())
             .args(["serve", "--stun", "--rate", "1000"])
             .args(["--listen", "198.51.100.10", "--alternate", "198.51.100.11"])
-            .args(["--listen", "2001:db8:100::10"])
+            .args([
+                "--listen",
+                "2001:db8:100::10",
+                "--alternate",
+                "2001:db8:100::11",
+            ])
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

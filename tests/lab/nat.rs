@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::daemon::{Coturn, Serve, stun_url};
-use crate::net::{Host, Nat, Net, behind};
+use crate::net::{Family, Host, Nat, Net, behind};
 use crate::{Lab, run};
 
 /// What `nat --json` says on a host, and how long it took.
@@ -129,6 +129,21 @@ fn a_sequential_nat_maps_by_address_and_port() {
 #[test]
 fn an_address_symmetric_nat_maps_by_address() {
     is(Nat::AddressSymmetric, AD, APD, "symmetric", Some(false));
+}
+
+#[test]
+fn ipv6_behind_a_firewall_is_filtered_and_not_mapped() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Firewall).family(Family::V6)])?;
+        let _serve = Serve::start(lab, &net)?;
+        let server = "stun:[2001:db8:100::10]:3478";
+        let (report, _) = nat(lab, "six", &net.hosts[0], &["--stun", server])?;
+        ensure!(
+            report["mapping"] == "none" && report["filtering"] == APD,
+            "{report:#}"
+        );
+        Ok(())
+    });
 }
 
 #[test]

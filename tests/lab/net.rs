@@ -416,6 +416,7 @@ impl Part {
                   addr add 198.51.100.10/24 dev eth0
                   addr add 198.51.100.11/24 dev eth0
                   addr add 2001:db8:100::10/64 dev eth0 nodad
+                  addr add 2001:db8:100::11/64 dev eth0 nodad
                   route add default via 198.51.100.1
                   route add default via 2001:db8:100::1\n";
         Self {
