@@ -22,11 +22,17 @@ _knothole() {
             ",$1")
                 cmd="knothole"
                 ;;
+            knothole,addr)
+                cmd="knothole__subcmd__addr"
+                ;;
             knothole,completions)
                 cmd="knothole__subcmd__completions"
                 ;;
             knothole,man)
                 cmd="knothole__subcmd__man"
+                ;;
+            knothole,nat)
+                cmd="knothole__subcmd__nat"
                 ;;
             knothole,pipe)
                 cmd="knothole__subcmd__pipe"
@@ -46,6 +52,12 @@ _knothole() {
             knothole,send)
                 cmd="knothole__subcmd__send"
                 ;;
+            knothole,serve)
+                cmd="knothole__subcmd__serve"
+                ;;
+            knothole,stun)
+                cmd="knothole__subcmd__addr"
+                ;;
             knothole,token)
                 cmd="knothole__subcmd__token"
                 ;;
@@ -59,7 +71,7 @@ _knothole() {
 
     case "${cmd}" in
         knothole)
-            opts="-h -V --help --version send tx receive recv rx pipe token selftest completions man"
+            opts="-h -V --help --version send tx receive recv rx pipe addr stun nat serve token selftest completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -70,6 +82,67 @@ _knothole() {
                     ;;
             esac
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knothole__subcmd__addr)
+            opts="-4 -6 -q -v -h --watch --insecure --timeout --stun --ipv4 --ipv6 --bind --json --quiet --verbose --color --no-progress --config --help"
+            if [[ ${cur} == -* ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --watch)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --stun)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --bind)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=()
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=()
             return 0
             ;;
         knothole__subcmd__completions)
@@ -100,8 +173,69 @@ _knothole() {
             COMPREPLY=()
             return 0
             ;;
+        knothole__subcmd__nat)
+            opts="-4 -6 -q -v -h --explain --lifetime --lifetime-max --stun --ipv4 --ipv6 --bind --json --quiet --verbose --color --no-progress --config --help"
+            if [[ ${cur} == -* ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --lifetime)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --lifetime-max)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --stun)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --bind)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=()
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=()
+            return 0
+            ;;
         knothole__subcmd__pipe)
-            opts="-4 -6 -q -v -h --join --send-only --recv-only --raw --expires --via --qr-file --qr-image --copy --sdp --verify --stun --turn --turn-user --turn-pass --ipv4 --ipv6 --bind --timeout --json --quiet --verbose --color --no-progress --config --qr --help"
+            opts="-4 -6 -q -v -h --join --send-only --recv-only --raw --expires --via --qr-file --qr-image --copy --sdp --verify --stun --ipv4 --ipv6 --bind --turn --turn-user --turn-pass --timeout --json --quiet --verbose --color --no-progress --config --qr --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -136,6 +270,13 @@ _knothole() {
                     fi
                     return 0
                     ;;
+                --bind)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --turn)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -151,13 +292,6 @@ _knothole() {
                     return 0
                     ;;
                 --turn-pass)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --bind)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -202,7 +336,7 @@ _knothole() {
             return 0
             ;;
         knothole__subcmd__receive)
-            opts="-o -y -4 -6 -q -v -h --invite --output --yes --overwrite --rename --expires --via --qr-file --qr-image --copy --sdp --verify --stun --turn --turn-user --turn-pass --ipv4 --ipv6 --bind --timeout --json --quiet --verbose --color --no-progress --config --qr --help"
+            opts="-o -y -4 -6 -q -v -h --invite --output --yes --overwrite --rename --expires --via --qr-file --qr-image --copy --sdp --verify --stun --ipv4 --ipv6 --bind --turn --turn-user --turn-pass --timeout --json --quiet --verbose --color --no-progress --config --qr --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -245,6 +379,13 @@ _knothole() {
                     fi
                     return 0
                     ;;
+                --bind)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --turn)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -260,13 +401,6 @@ _knothole() {
                     return 0
                     ;;
                 --turn-pass)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --bind)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -352,7 +486,7 @@ _knothole() {
             return 0
             ;;
         knothole__subcmd__send)
-            opts="-4 -6 -q -v -h --text --to --expires --via --qr-file --qr-image --copy --sdp --verify --stun --turn --turn-user --turn-pass --ipv4 --ipv6 --bind --timeout --json --quiet --verbose --color --no-progress --config --qr --help"
+            opts="-4 -6 -q -v -h --text --to --expires --via --qr-file --qr-image --copy --sdp --verify --stun --ipv4 --ipv6 --bind --turn --turn-user --turn-pass --timeout --json --quiet --verbose --color --no-progress --config --qr --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -398,6 +532,13 @@ _knothole() {
                     fi
                     return 0
                     ;;
+                --bind)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --turn)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -413,13 +554,6 @@ _knothole() {
                     return 0
                     ;;
                 --turn-pass)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --bind)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -461,6 +595,67 @@ _knothole() {
                     ;;
             esac
             COMPREPLY=()
+            return 0
+            ;;
+        knothole__subcmd__serve)
+            opts="-q -v -h --stun --listen --alternate --no-alternate --rate --metrics --json --quiet --verbose --color --no-progress --config --help"
+            if [[ ${cur} == -* ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --listen)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --alternate)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --rate)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --metrics)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=()
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
         knothole__subcmd__token)

@@ -32,6 +32,10 @@ complete -c knothole -n "__fish_knothole_needs_command" -f -a "receive" -d 'Rece
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "recv" -d 'Receive what someone sends'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "rx" -d 'Receive what someone sends'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "pipe" -d 'Join standard input and output to the other side\'s'
+complete -c knothole -n "__fish_knothole_needs_command" -f -a "addr" -d 'Show the public address as STUN servers see it'
+complete -c knothole -n "__fish_knothole_needs_command" -f -a "stun" -d 'Show the public address as STUN servers see it'
+complete -c knothole -n "__fish_knothole_needs_command" -f -a "nat" -d 'Find out what the NAT here does'
+complete -c knothole -n "__fish_knothole_needs_command" -f -a "serve" -d 'Serve STUN, for labs, CI and small teams'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "token" -d 'Show what a token or a session description says'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "selftest" -d 'Check that this build works on this machine'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
@@ -43,10 +47,10 @@ complete -c knothole -n "__fish_knothole_using_subcommand send" -l via -d 'Excha
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand send" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn-user -d 'User name for the TURN server' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
-complete -c knothole -n "__fish_knothole_using_subcommand send" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand send" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
@@ -72,10 +76,10 @@ complete -c knothole -n "__fish_knothole_using_subcommand tx" -l via -d 'Exchang
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand tx" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn-user -d 'User name for the TURN server' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
-complete -c knothole -n "__fish_knothole_using_subcommand tx" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand tx" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
@@ -100,10 +104,10 @@ complete -c knothole -n "__fish_knothole_using_subcommand receive" -l via -d 'Ex
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand receive" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn-user -d 'User name for the TURN server' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
-complete -c knothole -n "__fish_knothole_using_subcommand receive" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand receive" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
@@ -132,10 +136,10 @@ complete -c knothole -n "__fish_knothole_using_subcommand recv" -l via -d 'Excha
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand recv" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn-user -d 'User name for the TURN server' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
-complete -c knothole -n "__fish_knothole_using_subcommand recv" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand recv" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
@@ -164,10 +168,10 @@ complete -c knothole -n "__fish_knothole_using_subcommand rx" -l via -d 'Exchang
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand rx" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn-user -d 'User name for the TURN server' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
-complete -c knothole -n "__fish_knothole_using_subcommand rx" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand rx" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
@@ -195,10 +199,10 @@ complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l via -d 'Excha
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l turn-user -d 'User name for the TURN server' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
-complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l bind -d 'Use this local address, and this port if one is given' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
 always\t'In any case'
@@ -221,6 +225,69 @@ complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s q -l quiet -d
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s v -l verbose -d 'Say more; twice for even more'
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -l watch -d 'Ask again and again, this often, and print what has changed' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -l timeout -d 'How long one server may take over TCP and TLS' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
+always\t'In any case'
+never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -l config -d 'Read settings from this file; \'\' for none' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -l insecure -d 'Take any certificate of a stuns: server'
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -s 4 -l ipv4 -d 'Use IPv4 only'
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -s 6 -l ipv6 -d 'Use IPv6 only'
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -l json -d 'Print JSON on stdout: one event a line, or one object'
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -s q -l quiet -d 'Say nothing but errors and questions'
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -s v -l verbose -d 'Say more; twice for even more'
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
+complete -c knothole -n "__fish_knothole_using_subcommand addr" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -l watch -d 'Ask again and again, this often, and print what has changed' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -l timeout -d 'How long one server may take over TCP and TLS' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
+always\t'In any case'
+never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -l config -d 'Read settings from this file; \'\' for none' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -l insecure -d 'Take any certificate of a stuns: server'
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -s 4 -l ipv4 -d 'Use IPv4 only'
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -s 6 -l ipv6 -d 'Use IPv6 only'
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -l json -d 'Print JSON on stdout: one event a line, or one object'
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -s q -l quiet -d 'Say nothing but errors and questions'
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -s v -l verbose -d 'Say more; twice for even more'
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
+complete -c knothole -n "__fish_knothole_using_subcommand stun" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l lifetime -d 'Also search how long an idle mapping lives; takes minutes' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l lifetime-max -d 'The longest idle time that --lifetime tries' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
+always\t'In any case'
+never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l config -d 'Read settings from this file; \'\' for none' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l explain -d 'Show every probe, what came back, and what it rules out'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -s 4 -l ipv4 -d 'Use IPv4 only'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -s 6 -l ipv6 -d 'Use IPv6 only'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l json -d 'Print JSON on stdout: one event a line, or one object'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -s q -l quiet -d 'Say nothing but errors and questions'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -s v -l verbose -d 'Say more; twice for even more'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l listen -d 'Listen at this address, once a family; the port is 3478 unless given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l alternate -d 'A second address of the same family, for RFC 5780; the port is 3479 unless given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l rate -d 'Requests a second that each source may make; twice as many at once' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l metrics -d 'Tell counters over HTTP at this address, for Prometheus (GET /metrics)' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
+always\t'In any case'
+never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l config -d 'Read settings from this file; \'\' for none' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l stun -d 'Serve STUN; the only service there is so far'
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l no-alternate -d 'Use one address a family, also where there are two'
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l json -d 'Print JSON on stdout: one event a line, or one object'
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -s q -l quiet -d 'Say nothing but errors and questions'
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -s v -l verbose -d 'Say more; twice for even more'
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
+complete -c knothole -n "__fish_knothole_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand token" -l to -d 'Print the session description in this form, with its password, and nothing else' -r -f -a "sdp\t'SDP, as it is'
 json\t'SDP in JSON with its type, as browsers make it'"
 complete -c knothole -n "__fish_knothole_using_subcommand token" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
