@@ -1,5 +1,6 @@
 //! What the fuzzer runs; kept here so that it breaks with the interface and not unnoticed.
 
+use super::session::described;
 use super::{
     Extent, MAX_CANDIDATES, SdpError, Session, extent, read, read_candidate, read_candidates,
     resembles,
@@ -24,8 +25,10 @@ pub fn fuzz(data: &[u8]) {
             said(Some(error));
             assert_ne!(extent(&text), Extent::Open, "it cannot be used");
         }
-        Ok(session) => {
-            assert!(resembles(&text) && session.candidates.len() <= MAX_CANDIDATES);
+        Ok(whole) => {
+            assert!(resembles(&text) && whole.candidates.len() <= MAX_CANDIDATES);
+            let session = described(&text).expect("it was read");
+            assert!(whole.candidates.starts_with(&session.candidates));
             let kind = session.probable_kind();
             let again = Session {
                 kind: Some(kind),

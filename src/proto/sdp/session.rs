@@ -118,11 +118,9 @@ impl fmt::Debug for Session {
 ///
 /// Says what the text is instead, or why no data channel can be made from the description.
 pub fn read(text: &str) -> Result<Session, SdpError> {
-    let found = find::find(text)?;
-    let kind = found.kind()?;
-    let mut session = session(kind, &found)?;
+    let mut session = described(text)?;
     // Raw SDP has no end: a line after it is a line of it.
-    if kind.is_some() {
+    if session.kind.is_some() {
         let mut candidates = Candidates {
             usable: std::mem::take(&mut session.candidates),
             skipped: std::mem::take(&mut session.skipped),
@@ -134,6 +132,12 @@ pub fn read(text: &str) -> Result<Session, SdpError> {
         session.complete = candidates.complete;
     }
     Ok(session)
+}
+
+/// The description of a text, without the candidates that are beside it.
+pub(super) fn described(text: &str) -> Result<Session, SdpError> {
+    let found = find::find(text)?;
+    session(found.kind()?, &found)
 }
 
 /// A description in the JSON that browsers make and take, on one line.
