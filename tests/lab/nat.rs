@@ -22,47 +22,51 @@ fn nat(lab: &Lab, name: &'static str, host: &Host, args: &[&str]) -> Result<(Val
 }
 
 /// Behind this NAT, `nat` says this, asking coturn and asking our own server.
-fn is(kind: Nat, mapping: &str, filtering: &str, classic: &str, hairpinning: Option<bool>) {
-    run(|lab| {
-        let net = Net::build(&[behind(kind)])?;
-        let check = |name| {
-            let (report, took) = nat(lab, name, &net.hosts[0], &["--stun", &stun_url()])?;
-            let said = |key: &str| report[key].as_str().unwrap_or("null").to_owned();
-            let found = (
-                said("mapping"),
-                said("filtering"),
-                said("classic"),
-                report["hairpinning"].as_bool(),
-            );
-            let expected = (
-                mapping.to_owned(),
-                filtering.to_owned(),
-                classic.to_owned(),
-                hairpinning,
-            );
-            ensure!(
-                found == expected,
-                "{found:?} is not {expected:?}\n{report:#}"
-            );
-            ensure!(took < Duration::from_secs(20), "{took:?}");
-            let public = report["public"].as_str().context("public")?;
-            let address = match kind {
-                Nat::Open | Nat::Firewall => net.hosts[0].address.to_string(),
-                _ => net.sites[0].external.to_string(),
-            };
-            ensure!(
-                public.starts_with(&format!("{address}:")),
-                "{public} is not {address}"
-            );
-            eprintln!("{kind:?} {name}: {took:?}");
-            Ok(())
+fn is(
+    lab: &Lab,
+    kind: Nat,
+    mapping: &str,
+    filtering: &str,
+    classic: &str,
+    hairpinning: Option<bool>,
+) -> Result<()> {
+    let net = Net::build(&[behind(kind)])?;
+    let check = |name| {
+        let (report, took) = nat(lab, name, &net.hosts[0], &["--stun", &stun_url()])?;
+        let said = |key: &str| report[key].as_str().unwrap_or("null").to_owned();
+        let found = (
+            said("mapping"),
+            said("filtering"),
+            said("classic"),
+            report["hairpinning"].as_bool(),
+        );
+        let expected = (
+            mapping.to_owned(),
+            filtering.to_owned(),
+            classic.to_owned(),
+            hairpinning,
+        );
+        ensure!(
+            found == expected,
+            "{found:?} is not {expected:?}\n{report:#}"
+        );
+        let public = report["public"].as_str().context("public")?;
+        let address = match kind {
+            Nat::Open | Nat::Firewall => net.hosts[0].address.to_string(),
+            _ => net.sites[0].external.to_string(),
         };
-        let coturn = Coturn::start(lab, &net)?;
-        check("by-coturn")?;
-        drop(coturn);
-        let _serve = Serve::start(lab, &net)?;
-        check("by-serve")
-    });
+        ensure!(
+            public.starts_with(&format!("{address}:")),
+            "{public} is not {address}"
+        );
+        eprintln!("{kind:?} {name}: {took:?}");
+        Ok(())
+    };
+    let coturn = Coturn::start(lab, &net)?;
+    check("by-coturn")?;
+    drop(coturn);
+    let _serve = Serve::start(lab, &net)?;
+    check("by-serve")
 }
 
 const EI: &str = "endpoint-independent";
@@ -71,64 +75,88 @@ const APD: &str = "address-and-port-dependent";
 
 #[test]
 fn an_open_host_is_on_the_open_internet() {
-    is(Nat::Open, "none", EI, "open-internet", None);
+    run(|lab| is(lab, Nat::Open, "none", EI, "open-internet", None));
 }
 
 #[test]
 fn a_firewall_filters_and_does_not_map() {
-    is(Nat::Firewall, "none", APD, "symmetric-udp-firewall", None);
+    run(|lab| {
+        is(
+            lab,
+            Nat::Firewall,
+            "none",
+            APD,
+            "symmetric-udp-firewall",
+            None,
+        )
+    });
 }
 
 #[test]
 fn a_full_cone_lets_in_everybody() {
-    is(Nat::FullCone, EI, EI, "full-cone", Some(false));
+    run(|lab| is(lab, Nat::FullCone, EI, EI, "full-cone", Some(false)));
 }
 
 #[test]
 fn a_restricted_cone_filters_by_address() {
-    is(Nat::Restricted, EI, AD, "restricted-cone", Some(false));
+    run(|lab| is(lab, Nat::Restricted, EI, AD, "restricted-cone", Some(false)));
 }
 
 #[test]
 fn a_port_restricted_cone_filters_by_port() {
-    is(
-        Nat::PortRestricted,
-        EI,
-        APD,
-        "port-restricted-cone",
-        Some(false),
-    );
+    run(|lab| {
+        is(
+            lab,
+            Nat::PortRestricted,
+            EI,
+            APD,
+            "port-restricted-cone",
+            Some(false),
+        )
+    });
 }
 
 #[test]
 fn a_nat_with_ports_of_its_own_is_still_a_cone() {
-    is(
-        Nat::Renumbering,
-        EI,
-        APD,
-        "port-restricted-cone",
-        Some(false),
-    );
+    run(|lab| {
+        is(
+            lab,
+            Nat::Renumbering,
+            EI,
+            APD,
+            "port-restricted-cone",
+            Some(false),
+        )
+    });
 }
 
 #[test]
 fn a_nat_that_turns_packets_around_hairpins() {
-    is(Nat::Hairpin, EI, EI, "full-cone", Some(true));
+    run(|lab| is(lab, Nat::Hairpin, EI, EI, "full-cone", Some(true)));
 }
 
 #[test]
 fn a_symmetric_nat_maps_by_address_and_port() {
-    is(Nat::Symmetric, APD, APD, "symmetric", Some(false));
+    run(|lab| is(lab, Nat::Symmetric, APD, APD, "symmetric", Some(false)));
 }
 
 #[test]
 fn a_sequential_nat_maps_by_address_and_port() {
-    is(Nat::Sequential, APD, APD, "symmetric", Some(false));
+    run(|lab| is(lab, Nat::Sequential, APD, APD, "symmetric", Some(false)));
 }
 
 #[test]
 fn an_address_symmetric_nat_maps_by_address() {
-    is(Nat::AddressSymmetric, AD, APD, "symmetric", Some(false));
+    run(|lab| {
+        is(
+            lab,
+            Nat::AddressSymmetric,
+            AD,
+            APD,
+            "symmetric",
+            Some(false),
+        )
+    });
 }
 
 #[test]
