@@ -281,8 +281,9 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Type, value, and what follows the padding. A message may end where the padding would begin.
-fn split(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+/// Takes an attribute off the front (RFC 8489 §14): type, value, and what follows the padding. `None`
+/// when it is cut short, its padding included.
+pub(crate) fn split(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let (&[t0, t1, l0, l1], rest) = bytes.split_first_chunk::<4>()?;
     let length = usize::from(u16::from_be_bytes([l0, l1]));
     let value = rest.get(..length)?;

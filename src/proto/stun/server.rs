@@ -366,6 +366,15 @@ mod tests {
         )
     }
 
+    /// The code of an answer that is an error.
+    fn refusal(answer: &Answer) -> u16 {
+        Message::read(&answer.bytes)
+            .unwrap()
+            .error_code()
+            .unwrap()
+            .0
+    }
+
     fn request() -> Builder {
         Builder::new(Class::Request, TransactionId::new([1; 12]))
     }
@@ -439,28 +448,14 @@ mod tests {
                 .attribute(attribute::RESPONSE_PORT, value)
                 .finish();
             let answer = ask(four(), "198.51.100.1:3478", &asked).unwrap();
-            assert_eq!(
-                Message::read(&answer.bytes)
-                    .unwrap()
-                    .error_code()
-                    .unwrap()
-                    .0,
-                400
-            );
+            assert_eq!(refusal(&answer), 400);
         }
         let old = request()
             .attribute(attribute::RESPONSE_ADDRESS, &[0, 1, 0, 5, 9, 9, 9, 9])
             .finish();
         let answer = ask(four(), "198.51.100.1:3478", &old).unwrap();
         assert_eq!(answer.to, addr("192.0.2.1:5000"));
-        assert_eq!(
-            Message::read(&answer.bytes)
-                .unwrap()
-                .error_code()
-                .unwrap()
-                .0,
-            420
-        );
+        assert_eq!(refusal(&answer), 420);
     }
 
     #[test]
@@ -484,14 +479,7 @@ mod tests {
             .attribute(attribute::RESPONSE_PORT, &[0x10, 0])
             .finish();
         let answer = ask(four(), "198.51.100.1:3478", &both).unwrap();
-        assert_eq!(
-            Message::read(&answer.bytes)
-                .unwrap()
-                .error_code()
-                .unwrap()
-                .0,
-            400
-        );
+        assert_eq!(refusal(&answer), 400);
     }
 
     #[test]

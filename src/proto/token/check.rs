@@ -15,6 +15,7 @@ use rtc_stun::message::MAGIC_COOKIE;
 use super::text::{Packer, Unpacker};
 use super::{Fingerprint, Secret};
 use crate::proto::link::PeerKind;
+use crate::proto::stun::message::split;
 
 mod fuzz;
 #[doc(hidden)]
@@ -203,7 +204,7 @@ impl<'a> Found<'a> {
         let mut rest = attributes;
         while !rest.is_empty() {
             let start = datagram.len() - rest.len();
-            let (kind, value, after) = split_attribute(rest).ok_or(Ignored::Malformed)?;
+            let (kind, value, after) = split(rest).ok_or(Ignored::Malformed)?;
             if found.fingerprint.is_some() {
                 // FINGERPRINT is the last attribute (RFC 8489, section 14.7).
                 return Err(Ignored::Malformed);
@@ -256,15 +257,6 @@ impl<'a> Found<'a> {
             .and_then(|mut mac| mac.verify(&[kind, &length.to_be_bytes(), body], value))
             .map_err(|_| Ignored::BadIntegrity)
     }
-}
-
-/// Type, value, and what follows the padding.
-fn split_attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let (&[t0, t1, l0, l1], rest) = bytes.split_first_chunk::<4>()?;
-    let length = usize::from(u16::from_be_bytes([l0, l1]));
-    let value = rest.get(..length)?;
-    let after = rest.get(length.next_multiple_of(4)..)?;
-    Some((u16::from_be_bytes([t0, t1]), value, after))
 }
 
 fn is_ice_char(byte: u8) -> bool {
