@@ -66,16 +66,7 @@ pub struct Args {
 /// The arguments contradict one another, or no server answered.
 pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     args.net.check()?;
-    let servers: Vec<StunServer> = if args.servers.is_empty() {
-        args.net
-            .stun
-            .iter()
-            .flat_map(|list| list.0.clone())
-            .collect()
-    } else {
-        args.servers.clone()
-    };
-    servers::check(&servers)?;
+    let servers = servers::chosen(&args.servers, &args.net)?;
     let trust = servers
         .iter()
         .any(|server| server.transport == Transport::Tls)

@@ -79,16 +79,7 @@ const TELL: Duration = Duration::from_secs(1);
 /// The arguments contradict one another, or no server answered at all.
 pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     args.net.check()?;
-    let servers: Vec<StunServer> = if args.servers.is_empty() {
-        args.net
-            .stun
-            .iter()
-            .flat_map(|list| list.0.clone())
-            .collect()
-    } else {
-        args.servers.clone()
-    };
-    servers::check(&servers)?;
+    let servers = servers::chosen(&args.servers, &args.net)?;
     if let Some(url) = servers.iter().find(|url| url.transport != Transport::Udp) {
         return Err(
             Failure::usage(format!("{url}: how a NAT maps UDP is asked over UDP"))

@@ -79,12 +79,7 @@ impl FromStr for StunServer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = parse(text, "stun")?;
-        Ok(Self {
-            server: parsed.server,
-            has_port: parsed.has_port,
-            transport: parsed.transport,
-        })
+        parse(text, "stun")
     }
 }
 
@@ -125,13 +120,7 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
         .filter(|piece| !piece.is_empty())
 }
 
-struct Parsed {
-    server: Server,
-    has_port: bool,
-    transport: Transport,
-}
-
-fn parse(text: &str, scheme: &str) -> Result<Parsed, String> {
+fn parse(text: &str, scheme: &str) -> Result<StunServer, String> {
     let text = text.trim();
     let mut transport = Transport::Udp;
     let mut rest = text;
@@ -182,7 +171,7 @@ fn parse(text: &str, scheme: &str) -> Result<Parsed, String> {
         Transport::Udp | Transport::Tcp => DEFAULT_PORT,
         Transport::Tls => DEFAULT_TLS_PORT,
     };
-    Ok(Parsed {
+    Ok(StunServer {
         server: Server {
             host: host.to_ascii_lowercase(),
             port: port.unwrap_or(default),

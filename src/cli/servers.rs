@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::task::JoinSet;
 
+use super::common::NetArgs;
 use super::failure::Failure;
 use super::server::StunServer;
 use crate::io::peer::resolve;
@@ -12,11 +13,15 @@ use crate::io::probe;
 /// More servers than anybody names; each costs sockets and packets.
 const MOST: usize = 64;
 
-/// Checks the list itself.
+/// The servers to ask: those named, else those of `--stun`.
 ///
 /// # Errors
-/// It is empty, or too long.
-pub fn check(servers: &[StunServer]) -> Result<(), Failure> {
+/// There are none, or too many.
+pub fn chosen(named: &[StunServer], net: &NetArgs) -> Result<Vec<StunServer>, Failure> {
+    let mut servers = named.to_vec();
+    if servers.is_empty() {
+        servers.extend(net.stun.iter().flat_map(|list| list.0.clone()));
+    }
     if servers.is_empty() {
         return Err(Failure::usage("no server to ask")
             .hint("name one, such as stun.example.org, or use --stun URL"));
@@ -27,7 +32,7 @@ pub fn check(servers: &[StunServer]) -> Result<(), Failure> {
             servers.len()
         )));
     }
-    Ok(())
+    Ok(servers)
 }
 
 /// Looks all names up, side by side: SRV records first where no port was given (RFC 8489 §8).
