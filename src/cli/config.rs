@@ -207,11 +207,7 @@ fn setting(
     let long: &str = key.get_ref();
     let having: Vec<(&Command, &Arg)> = subs
         .iter()
-        .filter_map(|sub| {
-            let mut args = sub.get_arguments();
-            let named = |arg: &&Arg| arg.get_long() == Some(long) && is_setting(arg);
-            Some((*sub, args.find(named)?))
-        })
+        .filter_map(|sub| Some((*sub, option(sub, long)?)))
         .collect();
     let is = |name: &str| {
         let named = |arg: &Arg| arg.get_value_names().is_some_and(|names| names == [name]);
@@ -246,9 +242,13 @@ fn setting(
     })
 }
 
-/// What `serve` serves is none: `stun` in a file names servers to ask.
-pub(super) fn is_setting(arg: &Arg) -> bool {
-    !["config", "help", "version", "serve_stun"].contains(&arg.get_id().as_str())
+/// The option of a command that a setting stands for. What `serve` serves is no setting: `stun` in a
+/// file names servers to ask.
+pub(super) fn option<'a>(command: &'a Command, long: &str) -> Option<&'a Arg> {
+    let none = ["config", "help", "version", "serve_stun"];
+    command
+        .get_arguments()
+        .find(|arg| arg.get_long() == Some(long) && !none.contains(&arg.get_id().as_str()))
 }
 
 /// Turns a value into what would have been typed.
@@ -335,8 +335,7 @@ fn nearest(subs: &[&Command], long: &str) -> Option<String> {
     subs.iter().find_map(|sub| {
         let near = suggested(sub, &[&flag], ContextKind::SuggestedArg)?;
         let near = near.trim_start_matches('-').to_owned();
-        let known = |arg: &Arg| arg.get_long() == Some(&near) && is_setting(arg);
-        sub.get_arguments().any(known).then_some(near)
+        option(sub, &near).is_some().then_some(near)
     })
 }
 

@@ -136,9 +136,9 @@ pub(super) fn bind(command: Command, args: Vec<OsString>) -> Result<Bound, Failu
             let Setting {
                 long, flags, line, ..
             } = setting;
-            let named = |arg: &&Arg| arg.get_long() == Some(long) && config::is_setting(arg);
-            let arg = sub.get_arguments().find(named);
-            let Some(arg) = arg else { continue };
+            let Some(arg) = config::option(sub, long) else {
+                continue;
+            };
             let id = arg.get_id().as_str();
             let off = flags.is_empty();
             if before.iter().any(|said| said == id) || (!off && contradicts(sub, arg, &before)) {
