@@ -422,6 +422,16 @@ pub(super) fn farewell(outcome: &Outcome) -> String {
     .to_json()
 }
 
+/// The outcome of a cancellation by this side.
+pub(super) fn cancelled_here(reason: CancelReason, text: &str) -> Outcome {
+    Outcome::Cancelled {
+        by: Side::Here,
+        reason,
+        file: None,
+        text: cut(text, MAX_TEXT).to_owned(),
+    }
+}
+
 /// The outcome of the peer's `cancel`.
 pub(super) fn cancelled_by_peer(
     cancel: Cancel,

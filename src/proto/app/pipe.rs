@@ -13,12 +13,12 @@ use std::collections::VecDeque;
 
 use super::hello::{Hello, Local, Mismatch, Only, Peer, Role};
 use super::message::{
-    Ack, CancelReason, Digest, Fault, FileEnd, Grant, MAX_DATA, MAX_TEXT, MAX_TOTAL, Message, Stop,
-    cut,
+    Ack, CancelReason, Digest, Fault, FileEnd, Grant, MAX_DATA, MAX_TOTAL, Message, Stop,
 };
 use super::opening::Opening;
 use super::outcome::{
-    Closing, Ending, FileRef, Outcome, Problem, Side, cancelled_by_peer, farewell, refused,
+    Closing, Ending, FileRef, Outcome, Problem, Side, cancelled_by_peer, cancelled_here, farewell,
+    refused,
 };
 
 /// What this side has room for, in bytes: twice the window of the link, so that it never holds the
@@ -334,13 +334,7 @@ impl Pipe {
     /// Breaks off and tells the peer. No effect once it has ended.
     pub fn cancel(&mut self, reason: CancelReason, text: &str) {
         if !self.ending.reached() {
-            let text = cut(text, MAX_TEXT).to_owned();
-            self.break_off(Outcome::Cancelled {
-                by: Side::Here,
-                reason,
-                file: None,
-                text,
-            });
+            self.break_off(cancelled_here(reason, text));
         }
     }
 

@@ -14,7 +14,8 @@ use super::super::message::{
 };
 use super::super::opening::Opening;
 use super::super::outcome::{
-    Closing, Ending, FileRef, Outcome, Problem, Side, cancelled_by_peer, farewell, refused,
+    Closing, Ending, FileRef, Outcome, Problem, Side, cancelled_by_peer, cancelled_here, farewell,
+    refused,
 };
 
 /// What the I/O layer has to do next.
@@ -333,13 +334,7 @@ impl Receiver {
             }));
             self.finish(Outcome::Done, Closing::AwaitPeer);
         } else {
-            let text = cut(text, MAX_TEXT).to_owned();
-            self.break_off(Outcome::Cancelled {
-                by: Side::Here,
-                reason,
-                file: None,
-                text,
-            });
+            self.break_off(cancelled_here(reason, text));
         }
     }
 

@@ -10,11 +10,12 @@ use std::fmt;
 use super::super::hello::{Hello, Local, MIN_MAX_CONTROL, Peer, Role};
 use super::super::message::{
     Ack, CancelReason, Digest, Fault, FileEnd, FileStart, MAX_DATA, MAX_FILES, MAX_NAME, MAX_SHOWN,
-    MAX_TEXT, MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, go_together, total,
+    MAX_TOTAL, MAX_UNACKED, Manifest, Message, Offer, cut, go_together, total,
 };
 use super::super::opening::Opening;
 use super::super::outcome::{
-    Closing, Ending, FileRef, Outcome, Problem, Side, cancelled_by_peer, farewell, refused,
+    Closing, Ending, FileRef, Outcome, Problem, Side, cancelled_by_peer, cancelled_here, farewell,
+    refused,
 };
 
 /// What the I/O layer has to do next.
@@ -347,13 +348,7 @@ impl Sender {
     /// Breaks the transfer off and tells the peer. No effect once it has ended.
     pub fn cancel(&mut self, reason: CancelReason, text: &str) {
         if !self.ending.reached() {
-            let text = cut(text, MAX_TEXT).to_owned();
-            self.break_off(Outcome::Cancelled {
-                by: Side::Here,
-                reason,
-                file: None,
-                text,
-            });
+            self.break_off(cancelled_here(reason, text));
         }
     }
 
