@@ -13,9 +13,11 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use tokio::time::{Interval, MissedTickBehavior};
+
 use crate::io::files::FileError;
 use crate::io::peer::{Link, LinkError};
-use crate::proto::app::{CancelReason, Closing, Digest, Outcome, Peer};
+use crate::proto::app::{CancelReason, Closing, Digest, Outcome, Peer, Words, words};
 
 /// File contents per message and per read, in bytes.
 const CHUNK: usize = crate::proto::app::message::MAX_DATA;
@@ -111,6 +113,49 @@ impl<'a, A> Question<'a, A> {
         self.0 = None;
         answer
     }
+}
+
+/// The words of both screens, put to the person when the machine asks for it.
+struct Comparison<'a, F> {
+    compare: Option<F>,
+    question: Question<'a, Compared>,
+}
+
+impl<'a, F, C> Comparison<'a, F>
+where
+    F: FnOnce(Words) -> C,
+    C: Future<Output = Compared> + 'a,
+{
+    fn new(compare: F) -> Self {
+        Self {
+            compare: Some(compare),
+            question: Question::new(),
+        }
+    }
+
+    /// Asks, once, when it is `wanted`, which it takes; takes the question back when all is `over`.
+    fn turn(&mut self, wanted: &mut bool, over: bool, link: &Link) {
+        if over {
+            self.question.withdraw();
+        }
+        if std::mem::take(wanted)
+            && let Some(compare) = self.compare.take()
+        {
+            self.question.ask(compare(words(link.fingerprints())));
+        }
+    }
+
+    /// The answer, once; never, while nothing is asked.
+    async fn answer(&mut self) -> Compared {
+        self.question.answer().await
+    }
+}
+
+/// When progress is told.
+fn ticks() -> Interval {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// A cancellation that the user may ask for: pending until then.

@@ -7,12 +7,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{CHUNK, Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word, mute};
+use super::{
+    CHUNK, Cancelled, Compared, Comparison, Ended, Report, Silence, last_word, mute, ticks,
+};
 use crate::io::files::{FileError, FileErrorKind, Incoming, Outgoing, stdio};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::pipe::{self, Event, Output};
 use crate::proto::app::{
-    CancelReason, Closing, Digest, FileRef, Local, Only, Outcome, Pipe, Problem, Side, Words, words,
+    CancelReason, Closing, Digest, FileRef, Local, Only, Outcome, Pipe, Problem, Side, Words,
 };
 
 /// Messages or reads that change threads together while more are there already: waking the other
@@ -133,9 +135,8 @@ impl Driver {
         cancelled: impl Cancelled,
         report: &mut dyn FnMut(Report),
     ) {
-        let (mut compare, mut comparison) = (Some(compare), Question::new());
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut comparison = Comparison::new(compare);
+        let mut tick = ticks();
         let mut silence = Silence::default();
         let mut waiting_since = None;
         let mut mute_since = None;
@@ -148,14 +149,8 @@ impl Driver {
             if closing == Some(Closing::Now) || (self.closed && self.machine.outcome().is_some()) {
                 return;
             }
-            if self.machine.outcome().is_some() {
-                comparison.withdraw();
-            }
-            if std::mem::take(&mut self.compare)
-                && let Some(compare) = compare.take()
-            {
-                comparison.ask(compare(words(self.link.fingerprints())));
-            }
+            let over = self.machine.outcome().is_some();
+            comparison.turn(&mut self.compare, over, &self.link);
             let has_word = self.waiting.is_some();
             let has_chunk =
                 self.wanted.is_some() && self.chunks.as_ref().is_some_and(Chunks::is_ready);
@@ -320,8 +315,7 @@ pub async fn raw(
     } else {
         Writer::none()
     };
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = ticks();
     let mut silence = Silence::default();
     let mut cancelled = std::pin::pin!(cancelled);
     let (mut sent, mut received) = (0_u64, 0_u64);

@@ -8,12 +8,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word, mute};
+use super::{
+    Cancelled, Compared, Comparison, Ended, Question, Report, Silence, last_word, mute, ticks,
+};
 use crate::io::files::{FileError, Incoming, Planned};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
     CancelReason, Closing, DeclineReason, Digest, Local, Offer, Outcome, Receiver, Words,
-    transfer::receiver, words,
+    transfer::receiver,
 };
 
 /// How long the writing thread may take to tidy up.
@@ -122,10 +124,9 @@ impl<'a> Driver<'a> {
         C: Future<Output = Compared>,
         D: Future<Output = Decision<'a>>,
     {
-        let (mut compare, mut comparison) = (Some(compare), Question::new());
+        let mut comparison = Comparison::new(compare);
         let (mut decide, mut decision) = (Some(decide), Question::new());
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = ticks();
         let mut silence = Silence::default();
         let mut waiting_since = None;
         let mut mute_since = None;
@@ -140,14 +141,10 @@ impl<'a> Driver<'a> {
             {
                 return;
             }
-            if self.machine.outcome().is_some() {
-                comparison.withdraw();
+            let over = self.machine.outcome().is_some();
+            comparison.turn(&mut self.compare, over, &self.link);
+            if over {
                 decision.withdraw();
-            }
-            if std::mem::take(&mut self.compare)
-                && let Some(compare) = compare.take()
-            {
-                comparison.ask(compare(words(self.link.fingerprints())));
             }
             if let Some((offers, total)) = self.offer.take()
                 && let Some(decide) = decide.take()

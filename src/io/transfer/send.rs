@@ -3,13 +3,14 @@
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::{CHUNK, Cancelled, Compared, Ended, Question, Report, Silence, TICK, last_word, mute};
+use super::{
+    CHUNK, Cancelled, Compared, Comparison, Ended, Report, Silence, last_word, mute, ticks,
+};
 use crate::io::files::{FileError, FileErrorKind, Source};
 use crate::io::peer::{Link, LinkError, Message};
 use crate::proto::app::{
     CancelReason, Closing, Digest, Local, Offer, Outcome, Sender, Words,
     transfer::sender::{self, OfferError},
-    words,
 };
 
 /// Chunks of a file that change threads together: waking the other thread for each would cost as
@@ -87,13 +88,12 @@ impl Driver {
         cancelled: impl Cancelled,
         report: &mut dyn FnMut(Report),
     ) {
-        let (mut compare, mut comparison) = (Some(compare), Question::new());
+        let mut comparison = Comparison::new(compare);
         let mut waiting_sources = Some(sources);
         let mut chunks: Option<mpsc::Receiver<Vec<Chunk>>> = None;
         let mut batch = vec![].into_iter();
         let mut ready: Option<BytesMut> = None;
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = ticks();
         let mut silence = Silence::default();
         let mut waiting_since = None;
         let mut mute_since = None;
@@ -104,14 +104,8 @@ impl Driver {
             if self.machine.closing() == Some(Closing::Now) {
                 return;
             }
-            if self.machine.outcome().is_some() {
-                comparison.withdraw();
-            }
-            if std::mem::take(&mut self.compare)
-                && let Some(compare) = compare.take()
-            {
-                comparison.ask(compare(words(self.link.fingerprints())));
-            }
+            let over = self.machine.outcome().is_some();
+            comparison.turn(&mut self.compare, over, &self.link);
             if self.wanted
                 && chunks.is_none()
                 && let Some(sources) = waiting_sources.take()
