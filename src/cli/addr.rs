@@ -12,9 +12,10 @@ use super::server::{StunServer, Transport};
 use super::servers;
 use super::ui::Ctx;
 use crate::exit::Exit;
-use crate::io::probe::{self, Local, Said, Trust};
+use crate::io::probe::{self, Said, Trust};
+use crate::io::random;
 use crate::proto::nat::{Discovery, Target, Udp};
-use crate::report::model::{AddrReport, AddrServer};
+use crate::report::model::{self, AddrReport, AddrServer};
 use crate::report::{addr, human};
 
 /// Show the public address as STUN servers see it
@@ -100,9 +101,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         let Some(every) = args.watch else {
             show(&report, &ctx)?;
             return if report.ipv4.is_none() && report.ipv6.is_none() {
-                Err(Failure::incomplete("no server told an address")
-                    .kind("no-server")
-                    .hint("is the network up? other servers can be named with --stun"))
+                Err(servers::silent("no server told an address"))
             } else {
                 Ok(Exit::Done)
             };
@@ -176,34 +175,24 @@ impl Asker<'_> {
     async fn ask(&self) -> Result<AddrReport, Failure> {
         let mut rows = vec![];
         let (mut v4, mut v6, mut streams) = (vec![], vec![], vec![]);
-        for (server, addrs) in servers::look_up(&self.servers).await {
+        for (server, addrs) in servers::look_up(&self.servers, &self.args.net).await {
             let addrs = match addrs {
                 Ok(addrs) => addrs,
-                Err(error) => {
-                    rows.push(row(&server, None, Err(format!("{error:#}"))));
+                Err(why) => {
+                    rows.push(row(&server, None, Err(why)));
                     continue;
                 }
             };
-            let mut any = false;
-            for is_v4 in [true, false] {
-                let mut family = addrs.iter().copied().filter(|addr| addr.is_ipv4() == is_v4);
-                let Some(addr) = family.find(|addr| self.args.net.allows(*addr)) else {
-                    continue;
-                };
-                any = true;
+            for addr in addrs {
                 let question = Question {
                     server: server.clone(),
                     addr,
                 };
-                match (server.transport, is_v4) {
+                match (server.transport, addr.is_ipv4()) {
                     (Transport::Udp, true) => v4.push(question),
                     (Transport::Udp, false) => v6.push(question),
                     _ => streams.push(question),
                 }
-            }
-            if !any {
-                let why = "it has no address of a family in use here".to_owned();
-                rows.push(row(&server, None, Err(why)));
             }
         }
         let (by_v4, by_v6, by_stream) = tokio::join!(
@@ -253,19 +242,13 @@ impl Asker<'_> {
                 .kind("system")
                 .because(error)
         };
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)
-            .map_err(|error| system(std::io::Error::other(error.to_string())))?;
+        let seed = random().map_err(system)?;
         let targets = questions.iter().map(|question| Target {
             name: question.server.to_string(),
             addr: question.addr,
         });
-        let local = Local {
-            ip: self.args.net.bind.map(|bind| bind.0.ip()),
-            port: self.args.net.bind.map_or(0, |bind| bind.0.port()),
-        };
         let mut machine = Discovery::survey(Instant::now(), seed, targets.collect());
-        probe::run(&mut machine, first.addr, local)
+        probe::run(&mut machine, first.addr, self.args.net.local())
             .await
             .map_err(system)?;
         let report = machine.report();
@@ -323,7 +306,7 @@ fn row(server: &StunServer, addr: Option<SocketAddr>, said: Result<Said, String>
         transport: server.transport.word().to_owned(),
         addr,
         mapped,
-        rtt_ms: rtt.map(|rtt| (rtt.as_secs_f64() * 10_000.0).round() / 10.0),
+        rtt_ms: rtt.map(model::ms),
         software,
         dissents: false,
         error,

@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::server::{StunList, Transport, TurnServer};
 use super::ui::{Options, When};
 use crate::io::peer::{self, Network};
+use crate::io::probe;
 use crate::report::human;
 
 /// Public servers that have been there for years, of four operators.
@@ -112,6 +113,15 @@ pub struct NetArgs {
 }
 
 impl NetArgs {
+    /// Where a socket that asks STUN servers is bound.
+    #[must_use]
+    pub fn local(&self) -> probe::Local {
+        probe::Local {
+            ip: self.bind.map(|bind| bind.0.ip()),
+            port: self.bind.map_or(0, |bind| bind.0.port()),
+        }
+    }
+
     /// Whether an address of this family is to be used.
     #[must_use]
     pub fn allows(&self, addr: SocketAddr) -> bool {

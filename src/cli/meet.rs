@@ -445,9 +445,7 @@ fn read_invite(text: &str, source: Option<&TokenSource>) -> Result<Invite, Failu
 pub(super) fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
     ctx.ui.state(State::Connected)?;
     if let Some(path) = link.path() {
-        let rtt_ms = path
-            .round_trip
-            .map(|rtt| (rtt.as_secs_f64() * 10_000.0).round() / 10.0);
+        let rtt_ms = path.round_trip.map(model::ms);
         let kind = match path.kind {
             PathKind::Host => model::PathKind::Host,
             PathKind::Srflx => model::PathKind::Srflx,

@@ -1,6 +1,5 @@
 //! `knothole nat`: what the NAT between here and the servers does, with the evidence.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use clap::ValueHint;
@@ -12,11 +11,12 @@ use super::servers;
 use super::ui::Ctx;
 use crate::exit::Exit;
 use crate::io::probe::{self, Local};
+use crate::io::random;
 use crate::proto::nat::lifetime::Trouble;
 use crate::proto::nat::{
     Classic, Discovery, Evidence, Lifetime, Report, Span, Target, Udp, outlook,
 };
-use crate::report::model::{NatEvidence, NatOther, NatReport, NatServer};
+use crate::report::model::{self, NatEvidence, NatOther, NatReport, NatServer};
 use crate::report::{human, nat};
 
 /// Find out what the NAT here does
@@ -120,9 +120,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         }
     }
     if report.udp == Udp::Unknown {
-        return Err(Failure::incomplete("no server answered, over UDP or TCP")
-            .kind("no-server")
-            .hint("is the network up? other servers can be named with --stun"));
+        return Err(servers::silent("no server answered, over UDP or TCP"));
     }
     Ok(Exit::Done)
 }
@@ -137,52 +135,37 @@ struct Found {
 
 impl Found {
     async fn look_up(servers: &[StunServer], net: &NetArgs) -> Self {
-        let results = servers::look_up(servers).await;
         let mut found = Self {
             v4: vec![],
             v6: vec![],
             failed: vec![],
         };
-        for (server, addrs) in results {
+        for (server, addrs) in servers::look_up(servers, net).await {
             let name = server.to_string();
             let addrs = match addrs {
                 Ok(addrs) => addrs,
-                Err(error) => {
-                    found.failed.push((name, format!("{error:#}")));
+                Err(why) => {
+                    found.failed.push((name, why));
                     continue;
                 }
             };
-            let allowed = |addr: &SocketAddr| {
-                let family = if addr.is_ipv4() { !net.ipv6 } else { !net.ipv4 };
-                let bound = net
-                    .bind
-                    .is_none_or(|bind| bind.0.is_ipv4() == addr.is_ipv4());
-                family && bound
-            };
-            let mut any = false;
-            for (is_v4, targets) in [(true, &mut found.v4), (false, &mut found.v6)] {
-                let first = addrs.iter().find(|a| a.is_ipv4() == is_v4 && allowed(a));
-                if let Some(addr) = first.copied()
-                    && targets.iter().all(|target: &Target| target.addr != addr)
-                {
-                    any = true;
+            for addr in addrs {
+                let targets = if addr.is_ipv4() {
+                    &mut found.v4
+                } else {
+                    &mut found.v6
+                };
+                if targets.iter().all(|target| target.addr != addr) {
                     let name = name.clone();
                     targets.push(Target { name, addr });
                 }
-            }
-            if !any && addrs.iter().all(|addr| !allowed(addr)) {
-                let why = "it has no address of a family in use here".to_owned();
-                found.failed.push((name, why));
             }
         }
         found
     }
 
     async fn ask(self, net: &NetArgs) -> Result<Answers, Failure> {
-        let local = Local {
-            ip: net.bind.map(|bind| bind.0.ip()),
-            port: net.bind.map_or(0, |bind| bind.0.port()),
-        };
+        let local = net.local();
         let tcp = async {
             tokio::time::sleep(TCP_AFTER).await;
             self.any_over_tcp().await
@@ -255,15 +238,9 @@ async fn discover(targets: &[Target], local: Local) -> std::io::Result<Option<Re
         return Ok(None);
     };
     let toward = first.addr;
-    let mut machine = Discovery::new(Instant::now(), seed()?, targets.to_vec());
+    let mut machine = Discovery::new(Instant::now(), random()?, targets.to_vec());
     probe::run(&mut machine, toward, local).await?;
     Ok(Some(machine.report()))
-}
-
-fn seed() -> std::io::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
-    Ok(seed)
 }
 
 /// What came back.
@@ -301,7 +278,7 @@ impl Answers {
                 .kind("system")
                 .because(error)
         };
-        let seed = seed().map_err(system)?;
+        let seed = random().map_err(system)?;
         let (now, most) = (Instant::now(), args.lifetime_max);
         let mut machine = Lifetime::new(now, seed, server.addr, known, most, RESOLUTION);
         let local = Local {
@@ -309,10 +286,10 @@ impl Answers {
             ..self.local
         };
         let ended = {
-            let telling = std::cell::RefCell::new(Instant::now());
+            let mut told = Instant::now();
             let mut tell = |machine: &Lifetime| {
-                if telling.borrow().elapsed() >= TELL {
-                    *telling.borrow_mut() = Instant::now();
+                if told.elapsed() >= TELL {
+                    told = Instant::now();
                     ctx.ui.phase(&progress(machine));
                 }
             };
@@ -428,7 +405,7 @@ impl Answers {
         NatServer {
             addr: seen.map(|seen| seen.addr),
             mapped: seen.and_then(|seen| seen.mapped),
-            rtt_ms: rtt.map(|rtt| (rtt.as_secs_f64() * 10_000.0).round() / 10.0),
+            rtt_ms: rtt.map(model::ms),
             rfc5780: seen.is_some_and(|seen| seen.rfc5780),
             software: seen.and_then(|seen| seen.software.clone()),
             dissents: seen.is_some_and(|seen| seen.dissents),

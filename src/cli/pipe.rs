@@ -109,7 +109,7 @@ impl Args {
             );
         }
         Ok(Request {
-            role: match self.meet.source(self.token.as_ref()) {
+            role: match token {
                 None if !self.join => Role::Issuer,
                 token => Role::Joiner(token),
             },

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::meet;
 use super::ui::{Ctx, Ui};
 use crate::exit::Exit;
+use crate::io;
 use crate::io::files::{Destination, Existing, FileError, PeerName, Source};
 use crate::io::peer::{Issuer, Joiner, Network, Server};
 use crate::io::transfer::{self, Compared, Decision};
@@ -21,7 +22,7 @@ use crate::proto::app::{DeclineReason, Local, Offer, Outcome};
 use crate::proto::stun::responder;
 use crate::proto::token;
 use crate::report::human;
-use crate::report::model::{SelftestReport, SelftestStep};
+use crate::report::model::{self, SelftestReport, SelftestStep};
 
 /// Check that this build works on this machine
 ///
@@ -94,7 +95,7 @@ struct Steps {
 
 impl Steps {
     fn done(&mut self, step: &str, detail: String) -> Result<(), Failure> {
-        let ms = (self.at.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
+        let ms = model::ms(self.at.elapsed());
         if !self.ui.json() {
             self.ui
                 .result(&format!("ok  {step:<10} {detail} ({ms} ms)"))?;
@@ -271,12 +272,8 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn make() -> std::io::Result<Self> {
-        let mut name = [0; 8];
-        getrandom::fill(&mut name).map_err(|error| std::io::Error::other(error.to_string()))?;
-        let folder = std::env::temp_dir().join(format!(
-            "knothole-selftest-{:016x}",
-            u64::from_be_bytes(name)
-        ));
+        let name = u64::from_be_bytes(io::random()?);
+        let folder = std::env::temp_dir().join(format!("knothole-selftest-{name:016x}"));
         std::fs::create_dir(&folder)?;
         Ok(Self(folder))
     }

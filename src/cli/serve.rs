@@ -11,6 +11,7 @@ use super::server::DEFAULT_PORT;
 use super::ui::Ctx;
 use crate::exit::Exit;
 use crate::io::peer::local_addresses;
+use crate::io::random;
 use crate::io::serve::{StunServer, serve_metrics};
 use crate::proto::stun::limit::Limiter;
 use crate::proto::stun::server::{Counters, Places, Server};
@@ -79,10 +80,8 @@ const TELL: Duration = Duration::from_secs(10);
 /// An address cannot be served, or the user ended it.
 pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
     let places = args.places()?;
-    let mut seed = [0; 32];
     let system = |what: &str| Failure::incomplete(what.to_owned()).kind("system");
-    getrandom::fill(&mut seed)
-        .map_err(|error| system("the system has no entropy").because(anyhow::anyhow!("{error}")))?;
+    let seed = random().map_err(|error| system("the system has no entropy").because(error))?;
     let limiter = Limiter::new(args.rate, args.rate.saturating_mul(2), seed);
     let server = StunServer::bind(&places, |places| Server::new(places, limiter)).await;
     let server = server.map_err(|error| {

@@ -35,8 +35,19 @@ pub fn chosen(named: &[StunServer], net: &NetArgs) -> Result<Vec<StunServer>, Fa
     Ok(servers)
 }
 
-/// Looks all names up, side by side: SRV records first where no port was given (RFC 8489 §8).
-pub async fn look_up(servers: &[StunServer]) -> Vec<(StunServer, anyhow::Result<Vec<SocketAddr>>)> {
+/// The failure that no server answered, in the words of the command.
+pub fn silent(message: &str) -> Failure {
+    Failure::incomplete(message)
+        .kind("no-server")
+        .hint("is the network up? other servers can be named with --stun")
+}
+
+/// Looks all names up, side by side: SRV records first where no port was given (RFC 8489 §8). Of
+/// each server one address a family in use, IPv4 first; or why there is none.
+pub async fn look_up(
+    servers: &[StunServer],
+    net: &NetArgs,
+) -> Vec<(StunServer, Result<Vec<SocketAddr>, String>)> {
     let mut looking = JoinSet::new();
     for (at, server) in servers.iter().cloned().enumerate() {
         looking.spawn(async move {
@@ -48,8 +59,25 @@ pub async fn look_up(servers: &[StunServer]) -> Vec<(StunServer, anyhow::Result<
     found.sort_by_key(|(at, ..)| *at);
     found
         .into_iter()
-        .map(|(_, server, addrs)| (server, addrs))
+        .map(|(_, server, addrs)| (server, one_a_family(addrs, net)))
         .collect()
+}
+
+fn one_a_family(
+    found: anyhow::Result<Vec<SocketAddr>>,
+    net: &NetArgs,
+) -> Result<Vec<SocketAddr>, String> {
+    let found = found.map_err(|error| format!("{error:#}"))?;
+    let allowed: Vec<SocketAddr> = found.into_iter().filter(|addr| net.allows(*addr)).collect();
+    let of = |is_v4: bool| allowed.iter().find(|addr| addr.is_ipv4() == is_v4);
+    if allowed.is_empty() {
+        return Err("it has no address of a family in use here".to_owned());
+    }
+    Ok([of(true), of(false)]
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect())
 }
 
 async fn look_up_one(server: &StunServer) -> anyhow::Result<Vec<SocketAddr>> {

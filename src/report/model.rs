@@ -2,6 +2,7 @@
 //! change what scripts read. One value is one line, and every line carries `"schema": 1`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -414,6 +415,12 @@ pub struct ServeCounters {
     pub limited: u64,
     /// Dropped: not a Binding request.
     pub ignored: u64,
+}
+
+/// Milliseconds as reports have them: with one decimal.
+#[must_use]
+pub fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// Renders a value as one line of JSON, without the line end.

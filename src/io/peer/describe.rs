@@ -18,6 +18,7 @@ use super::issuer::{MAX_ACCEPTED, MAX_MESSAGE};
 use super::link::{Link, LinkError, Remote};
 use super::names;
 use super::watch::{Far, Refused};
+use crate::io::random;
 use crate::proto::link::PeerKind;
 use crate::proto::sdp::{
     CandidateKind, Host, MAX_CANDIDATES, Own, RemoteCandidate, SdpType, Session, Setup, Transport,
@@ -110,11 +111,9 @@ struct Ours {
 
 impl Ours {
     fn generate() -> anyhow::Result<Self> {
-        let mut id = [0; 4];
-        getrandom::fill(&mut id).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
         Ok(Self {
             identity: Identity::generate()?,
-            id: u32::from_be_bytes(id),
+            id: u32::from_be_bytes(random()?),
             // More than the least of RFC 8839 §5.4, so that no two offers are confused.
             ufrag: random_text(8)?,
             password: random_text(24)?,

@@ -19,6 +19,7 @@ use super::interfaces;
 use super::relay::{Allocation, Relay};
 use super::socket::{Granted, Socket, lock};
 use super::watch::Watch;
+use crate::io::random;
 use crate::proto::stun;
 use crate::proto::stun::reflexive::{Event, Failure};
 use crate::proto::token::{Candidate, Kind};
@@ -290,10 +291,9 @@ impl Endpoint {
 
     /// Opens our NAT (and our relay) toward `peer`: one STUN request from every socket.
     pub fn open_toward(&self, peer: SocketAddr) {
-        let mut transaction = [0; 12];
-        if getrandom::fill(&mut transaction).is_err() {
+        let Ok(transaction) = random() else {
             return;
-        }
+        };
         let request = stun::bare_message(stun::BINDING_REQUEST, &transaction);
         for socket in self.inner.sockets_toward(peer) {
             if let Err(error) = socket.send_beside(peer, &request) {
@@ -621,10 +621,12 @@ impl Inner {
         let Some((at, what, carrier)) = self.watch.due() else {
             return;
         };
-        let mut id = [0; 12];
-        if at > now || getrandom::fill(&mut id).is_err() {
+        if at > now {
             return;
         }
+        let Ok(id) = random() else {
+            return;
+        };
         let datagram = match self.watch.beside(now, what, id) {
             Ok(datagram) => datagram,
             Err(error) => {
@@ -749,7 +751,5 @@ fn bind_addresses(network: &Network) -> Vec<SocketAddr> {
 
 /// 32 bytes that nobody can guess.
 pub(super) fn seed() -> anyhow::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
-    Ok(seed)
+    Ok(random()?)
 }

@@ -12,6 +12,7 @@ use super::consent::Consent;
 use super::endpoint::{Endpoint, Incoming, Network, Next, Notice, seed};
 use super::link::{Link, LinkError, Remote};
 use super::watch::Far;
+use crate::io::random;
 use crate::proto::link::PeerKind;
 use crate::proto::sdp::{Description, Setup, candidate_line};
 use crate::proto::token::{self, Candidate, Invite, Kind, Reply, Secret, check};
@@ -65,8 +66,7 @@ impl Issuer {
     /// When no socket can be bound or the system has no entropy.
     pub async fn open(network: &Network, lifetime: Duration) -> Result<Self, LinkError> {
         let identity = Identity::generate()?;
-        let mut secret = [0; 16];
-        getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("system entropy: {error}"))?;
+        let secret = random().map_err(anyhow::Error::from)?;
         let endpoint = Endpoint::open(network)?;
         endpoint.gathered().await;
         Ok(Self {

@@ -10,6 +10,7 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE};
 use tokio::net::UdpSocket;
 
 use crate::io::peer::Server;
+use crate::io::random;
 
 /// How long one name server may take.
 const BOUND: Duration = Duration::from_millis(1500);
@@ -53,9 +54,7 @@ async fn ask(at: SocketAddr, service: &str, domain: &str) -> io::Result<Option<S
     let socket = UdpSocket::bind((any, 0)).await?;
     // From here on only this name server is heard.
     socket.connect(at).await?;
-    let mut id = [0; 2];
-    getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()))?;
-    let id = u16::from_be_bytes(id);
+    let id = u16::from_be_bytes(random()?);
     let name = format!("{service}.{domain}");
     socket.send(&query(id, &name)?).await?;
     let mut buffer = vec![0; LONGEST];

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::io::random;
 use crate::proto::stun::message::HEADER;
 use crate::proto::stun::{Builder, Class, Message, TransactionId};
 
@@ -41,9 +42,7 @@ pub async fn ask_tcp(server: SocketAddr, bound: Duration) -> io::Result<Said> {
 /// # Errors
 /// The stream breaks, or what comes is no answer.
 pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<Said> {
-    let mut random = [0; 12];
-    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-    let id = TransactionId::new(random);
+    let id = TransactionId::new(random()?);
     let started = Instant::now();
     stream
         .write_all(&Builder::new(Class::Request, id).finish())
