@@ -1,6 +1,7 @@
 //! `knothole token`: what a token or a session description says, in words or as JSON, and the
 //! one form of a description made into the other. Secrets in it stay in it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -412,13 +413,17 @@ fn explanation(candidate: &TokenCandidate) -> String {
     format!("{scope}{kind}{protocol}")
 }
 
-/// Renders a moment with its distance: `2026-11-23 15:04 UTC (5 min ago)`.
+/// Renders a moment with its distance: `2026-11-23 15:04 UTC (5 min ago)`. Tokens know the minute in
+/// which they were made, so nothing finer is said of the past.
 fn moment(at: u64, now: u64) -> String {
-    let distance = human::duration(Duration::from_secs(at.abs_diff(now)));
+    let minutes = now.saturating_sub(at) / 60;
     let distance = match at.cmp(&now) {
-        std::cmp::Ordering::Less => format!("{distance} ago"),
-        std::cmp::Ordering::Equal => "now".to_owned(),
-        std::cmp::Ordering::Greater => format!("in {distance}"),
+        Ordering::Less if minutes == 0 => "less than a minute ago".to_owned(),
+        Ordering::Less => format!("{} ago", human::duration(Duration::from_mins(minutes))),
+        Ordering::Equal => "now".to_owned(),
+        Ordering::Greater => {
+            format!("in {}", human::duration(Duration::from_secs(at - now)))
+        }
     };
     format!("{} ({distance})", human::utc(at))
 }
@@ -458,6 +463,11 @@ mod tests {
         assert_eq!(
             moment(1_767_225_600, 1_767_222_000),
             "2026-01-01 00:00 UTC (in 1 h)"
+        );
+        // It may have been the last second of the minute.
+        assert_eq!(
+            moment(1_767_225_600, 1_767_225_659),
+            "2026-01-01 00:00 UTC (less than a minute ago)"
         );
     }
 
