@@ -174,7 +174,7 @@ _knothole() {
             return 0
             ;;
         knothole__subcmd__nat)
-            opts="-4 -6 -q -v -h --explain --lifetime --lifetime-max --stun --ipv4 --ipv6 --bind --json --quiet --verbose --color --no-progress --config --help"
+            opts="-4 -6 -q -v -h --no-gateway --explain --lifetime --lifetime-max --stun --ipv4 --ipv6 --bind --json --quiet --verbose --color --no-progress --config --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -265,7 +265,8 @@ complete -c knothole -n "__fish_knothole_using_subcommand nat" -l color -d 'When
 always\t'In any case'
 never\t'Not at all'"
 complete -c knothole -n "__fish_knothole_using_subcommand nat" -l config -d 'Read settings from this file; \'\' for none' -r -F
-complete -c knothole -n "__fish_knothole_using_subcommand nat" -l explain -d 'Show every probe, what came back, and what it rules out'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l no-gateway -d 'Leave the router alone: do not ask it for its outer address and a mapping'
+complete -c knothole -n "__fish_knothole_using_subcommand nat" -l explain -d 'Show the plan, every probe, what came back, and what it rules out'
 complete -c knothole -n "__fish_knothole_using_subcommand nat" -s 4 -l ipv4 -d 'Use IPv4 only'
 complete -c knothole -n "__fish_knothole_using_subcommand nat" -s 6 -l ipv6 -d 'Use IPv6 only'
 complete -c knothole -n "__fish_knothole_using_subcommand nat" -l json -d 'Print JSON on stdout: one event a line, or one object'

@@ -16,8 +16,18 @@ const MAY_SEE: [(&str, &[&str]); 5] = [
 const PURE_CRATES: [(&str, &[&str]); 3] = [
     (
         "proto",
-        // `image` and `rqrr` turn the bytes of a picture into the text of a QR code.
-        &["blake3", "image", "rqrr", "rtc_stun", "serde", "serde_json"],
+        // `image` and `rqrr` turn the bytes of a picture into the text of a QR code, `httparse` and
+        // `roxmltree` what a router says into its words.
+        &[
+            "blake3",
+            "httparse",
+            "image",
+            "roxmltree",
+            "rqrr",
+            "rtc_stun",
+            "serde",
+            "serde_json",
+        ],
     ),
     (
         "report",

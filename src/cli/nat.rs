@@ -1,5 +1,6 @@
 //! `knothole nat`: what the NAT between here and the servers does, with the evidence.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use clap::ValueHint;
@@ -12,18 +13,23 @@ use super::ui::Ctx;
 use crate::exit::Exit;
 use crate::io::probe::{self, Local};
 use crate::io::random;
+use crate::proto::nat::gateway::{self, Protocol, Said};
 use crate::proto::nat::lifetime::Trouble;
 use crate::proto::nat::{
     Classic, Discovery, Evidence, Lifetime, Report, Span, Target, Udp, outlook,
 };
-use crate::report::model::{self, NatEvidence, NatOther, NatReport, NatServer};
+use crate::report::model::{
+    self, NatEvidence, NatGateway, NatOther, NatProtocol, NatReport, NatServer,
+};
 use crate::report::{human, nat};
 
 /// Find out what the NAT here does
 ///
 /// Asks STUN servers how the NAT maps, filters and hairpins (RFC 5780), and what that means for
 /// connections. What cannot be established is said to be unknown, with the reason. For the filter
-/// a server with two addresses is needed, which few public ones have.
+/// a server with two addresses is needed, which few public ones have. Whether there is another NAT
+/// behind the router is seen by what the router says (PCP, NAT-PMP, UPnP); it is asked to map a
+/// port for a moment.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -35,7 +41,11 @@ pub struct Args {
     #[arg(value_name = "SERVER", value_hint = ValueHint::Hostname)]
     servers: Vec<StunServer>,
 
-    /// Show every probe, what came back, and what it rules out
+    /// Leave the router alone: do not ask it for its outer address and a mapping
+    #[arg(long, env = "KNOTHOLE_NO_GATEWAY", value_parser = Switch, action = clap::ArgAction::SetTrue)]
+    no_gateway: bool,
+
+    /// Show the plan, every probe, what came back, and what it rules out
     #[arg(long, env = "KNOTHOLE_EXPLAIN", value_parser = Switch, action = clap::ArgAction::SetTrue)]
     explain: bool,
 
@@ -86,13 +96,18 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
                 .hint("knothole addr asks over TCP and TLS"),
         );
     }
+    if args.explain && !ctx.ui.json() {
+        let lifetime = args.lifetime.map(|_| args.lifetime_max);
+        let plan = nat::plan(servers.len(), !args.no_gateway, lifetime);
+        ctx.ui.result(plan.trim_end())?;
+    }
     ctx.ui.phase(&format!(
         "asking {}",
         human::count(servers.len(), "STUN server")
     ));
     let asked = async {
         let found = Found::look_up(&servers, &args.net).await;
-        let mut answers = found.ask(&args.net).await?;
+        let mut answers = found.ask(&args).await?;
         if let Some(known) = args.lifetime {
             answers.lifetime(&args, known, &ctx).await?;
         }
@@ -164,19 +179,25 @@ impl Found {
         found
     }
 
-    async fn ask(self, net: &NetArgs) -> Result<Answers, Failure> {
-        let local = net.local();
+    async fn ask(self, args: &Args) -> Result<Answers, Failure> {
+        let local = args.net.local();
         let tcp = async {
             tokio::time::sleep(TCP_AFTER).await;
             self.any_over_tcp().await
         };
-        let udp = async { tokio::join!(discover(&self.v4, local), discover(&self.v6, local)) };
+        let udp = async {
+            tokio::join!(
+                discover(&self.v4, local),
+                discover(&self.v6, local),
+                self.ask_router(args)
+            )
+        };
         tokio::pin!(tcp);
         tokio::pin!(udp);
         let mut over_tcp = None;
-        let (v4, v6) = loop {
+        let (v4, v6, router) = loop {
             tokio::select! {
-                both = &mut udp => break both,
+                all = &mut udp => break all,
                 answer = &mut tcp, if over_tcp.is_none() => over_tcp = Some(answer),
             }
         };
@@ -207,8 +228,27 @@ impl Found {
             udp,
             local,
             failed: self.failed.clone(),
+            router,
             lifetime: None,
         })
+    }
+
+    /// Asks the router of IPv4, where NATs are; or says why not.
+    async fn ask_router(&self, args: &Args) -> Result<Router, String> {
+        if args.no_gateway {
+            return Err("the router was not asked (--no-gateway)".to_owned());
+        }
+        let first = self.v4.first().ok_or("no server was asked over IPv4")?;
+        let local = match args.net.local().ip {
+            Some(ip) => ip,
+            None => probe::source(first.addr).map_err(|error| error.to_string())?,
+        };
+        let addr = tokio::task::spawn_blocking(move || probe::gateway::of(local)).await;
+        let addr = addr.ok().flatten();
+        let addr = addr.ok_or_else(|| format!("no router is known for {local}"))?;
+        let said = probe::gateway::ask(addr, local).await;
+        let said = said.map_err(|error| format!("the router {addr} cannot be asked: {error}"))?;
+        Ok(Router { addr, said })
     }
 
     /// Whether any server answers over TCP.
@@ -243,6 +283,45 @@ async fn discover(targets: &[Target], local: Local) -> std::io::Result<Option<Re
     Ok(Some(machine.report()))
 }
 
+/// What the router said, silent protocols left out.
+struct Router {
+    addr: Ipv4Addr,
+    said: Vec<Said>,
+}
+
+impl Router {
+    fn evidence(&self) -> impl Iterator<Item = NatEvidence> {
+        Protocol::ALL.into_iter().map(|protocol| {
+            let said = self.said.iter().find(|said| said.protocol == protocol);
+            let to = SocketAddr::new(self.addr.into(), protocol.port());
+            NatEvidence {
+                test: format!("gateway-{}", protocol.word()),
+                to: Some(to),
+                from: said.map(|_| to),
+                ..reason(said.map_or("no answer", |said| &said.words))
+            }
+        })
+    }
+
+    fn report(&self, external: Option<Ipv4Addr>) -> NatGateway {
+        let tried: Vec<bool> = self.said.iter().filter_map(|said| said.maps).collect();
+        NatGateway {
+            addr: self.addr,
+            external,
+            port_mapping: (!tried.is_empty()).then(|| tried.contains(&true)),
+            protocols: self
+                .said
+                .iter()
+                .map(|said| NatProtocol {
+                    protocol: said.protocol.word().to_owned(),
+                    external: said.external,
+                    maps: said.maps,
+                })
+                .collect(),
+        }
+    }
+}
+
 /// What came back.
 struct Answers {
     v4: Option<Report>,
@@ -250,6 +329,8 @@ struct Answers {
     udp: Udp,
     local: Local,
     failed: Vec<(String, String)>,
+    /// Or why it was not asked.
+    router: Result<Router, String>,
     lifetime: Option<Result<Span, (Span, Trouble)>>,
 }
 
@@ -325,16 +406,11 @@ impl Answers {
         let empty = Report::default();
         let main = self.main().unwrap_or(&empty);
         let mut evidence: Vec<NatEvidence> = main.evidence.iter().map(told).collect();
+        evidence.extend(self.router.iter().flat_map(Router::evidence));
         let mut unknown = |test: &str, why: &str| {
             evidence.push(NatEvidence {
                 test: test.to_owned(),
-                local: None,
-                to: None,
-                expected: None,
-                from: None,
-                mapped: None,
-                tries: 0,
-                result: why.to_owned(),
+                ..reason(why)
             });
         };
         if main.answered {
@@ -350,6 +426,19 @@ impl Answers {
             }
             None => None,
         };
+        let external = match &self.router {
+            Ok(router) => gateway::external(router.addr, &router.said),
+            Err(why) => Err(why.clone()),
+        };
+        let v4 = self.v4.as_ref().unwrap_or(&empty);
+        let double_nat = gateway::double_nat(v4.mapping, &v4.outer_ips, external.clone());
+        if let Err(why) = &double_nat
+            && main.answered
+        {
+            unknown("double NAT", why);
+        }
+        let (external, double_nat) = (external.ok(), double_nat.ok());
+        let inner = v4.local.map(|local| local.ip());
         let other = match (&self.v4, &self.v6) {
             (Some(v4), Some(v6)) if v4.answered => Some(v6),
             _ => None,
@@ -373,7 +462,13 @@ impl Answers {
                 .map(|gone| gone.as_secs_f64()),
             fragments: main.fragments,
             rewritten: main.rewritten,
-            double_nat: None,
+            double_nat,
+            carrier_grade_nat: gateway::carrier_grade(inner, external, double_nat),
+            gateway: self
+                .router
+                .as_ref()
+                .ok()
+                .map(|router| router.report(external)),
             public_ips: main.outer_ips.clone(),
             servers: servers.iter().map(|server| self.server(server)).collect(),
             evidence,
@@ -416,6 +511,20 @@ impl Answers {
             },
             url,
         }
+    }
+}
+
+/// Evidence that is no probe of a server.
+fn reason(why: &str) -> NatEvidence {
+    NatEvidence {
+        test: String::new(),
+        local: None,
+        to: None,
+        expected: None,
+        from: None,
+        mapped: None,
+        tries: 0,
+        result: why.to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `--json` prints: types of their own, so that a change of the program's insides does not
 //! change what scripts read. One value is one line, and every line carries `"schema": 1`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -324,8 +324,12 @@ pub struct NatReport {
     pub fragments: Option<bool>,
     /// Whether something rewrites addresses inside packets.
     pub rewritten: Option<bool>,
-    /// Whether there is another NAT behind the gateway.
+    /// Whether there is another NAT behind the router.
     pub double_nat: Option<bool>,
+    /// Whether a carrier's NAT is on the way, by the addresses of RFC 6598.
+    pub carrier_grade_nat: Option<bool>,
+    /// What the router says, if there is one and it was asked.
+    pub gateway: Option<NatGateway>,
     /// Every public address that was seen.
     pub public_ips: Vec<IpAddr>,
     pub servers: Vec<NatServer>,
@@ -345,6 +349,30 @@ pub struct NatOther {
     pub udp: Udp,
     pub mapping: Mapping,
     pub filtering: Filtering,
+}
+
+/// What the router next to us says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatGateway {
+    pub addr: Ipv4Addr,
+    /// The outer address that it claims; null where it does not, or claims several.
+    pub external: Option<Ipv4Addr>,
+    /// Whether it maps a port on request; null where it was not asked to.
+    pub port_mapping: Option<bool>,
+    /// The protocols that it answers.
+    pub protocols: Vec<NatProtocol>,
+}
+
+/// What it says by one protocol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatProtocol {
+    /// `pcp`, `nat-pmp` or `upnp`.
+    pub protocol: String,
+    pub external: Option<Ipv4Addr>,
+    /// Whether it made a mapping; null where it was not asked to.
+    pub maps: Option<bool>,
 }
 
 /// One server of a [`NatReport`].

@@ -1,9 +1,12 @@
 //! A [`NatReport`] as a person reads it: `Name: value` lines, the servers, what it means.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use super::model::{NatEvidence, NatReport, NatServer};
+use super::human::{count, duration};
+use super::model::{NatEvidence, NatGateway, NatReport, NatServer};
 use super::sanitize::Shown;
+use crate::proto::nat::gateway::Protocol;
 use crate::proto::nat::{Classic, Filtering, Mapping, Udp};
 
 /// The widest name of a line, with its colon.
@@ -38,13 +41,19 @@ pub fn render(report: &NatReport, strong: impl Fn(&str) -> String) -> String {
         let ips: Vec<String> = report.public_ips.iter().map(ToString::to_string).collect();
         line("Address pool", &ips.join(", "));
     }
-    if let Some(double) = report.double_nat {
-        let words = if double {
-            "yes: the gateway is behind another NAT"
-        } else {
-            "no"
-        };
-        line("Double NAT", words);
+    match report.double_nat {
+        Some(true) => line("Double NAT", "yes: the router is behind another NAT"),
+        Some(false) if report.mapping != Mapping::None => line("Double NAT", "no"),
+        _ => {}
+    }
+    if report.carrier_grade_nat == Some(true) {
+        line(
+            "Carrier-grade NAT",
+            "yes: an address of 100.64.0.0/10 is on the way",
+        );
+    }
+    if let Some(gateway) = &report.gateway {
+        line("Port mapping", &port_mapping(gateway));
     }
     if let Some(lived) = report.binding_lifetime_s {
         line("Binding lifetime", &lifetime(lived, report.binding_gone_s));
@@ -88,10 +97,43 @@ pub fn render(report: &NatReport, strong: impl Fn(&str) -> String) -> String {
     text
 }
 
+/// Says what will be done, and what each part of it shows, before it is done.
+#[must_use]
+pub fn plan(servers: usize, router: bool, lifetime: Option<Duration>) -> String {
+    let mut steps = vec![
+        format!(
+            "one socket asks {} for its outer address: public address, mapping",
+            count(servers, "server")
+        ),
+        "the same asks the other address and ports of a server that has two: mapping".to_owned(),
+        "fresh sockets ask it to answer from there: filtering".to_owned(),
+        "two sockets send to each other's outer address: hairpinning".to_owned(),
+        "a request and an answer in fragments: fragments".to_owned(),
+        "the same servers over TCP, if UDP is silent for a second: is UDP blocked".to_owned(),
+    ];
+    if router {
+        let asked = "the router is asked for its outer address and for a mapping";
+        steps.push(format!("{asked} (PCP, NAT-PMP, UPnP): double NAT"));
+    }
+    if let Some(most) = lifetime {
+        let idle = duration(most);
+        steps.push(format!(
+            "sockets stay idle for up to {idle}: binding lifetime"
+        ));
+    }
+    let mut text = String::from("The plan:\n");
+    for (number, step) in (1..).zip(steps) {
+        let _ = writeln!(text, "  {number}. {step}");
+    }
+    text
+}
+
 /// Renders what was asked and what came back, a line a probe.
 #[must_use]
 pub fn explain(report: &NatReport, strong: impl Fn(&str) -> String) -> String {
     let mut text = format!("{}\n", strong("What was asked, and what came back:"));
+    let mut probes = report.evidence.iter();
+    let first = probes.find(|one| is_mapping(one) && one.mapped.is_some());
     for one in report.evidence.iter().filter(|one| !is_reason(one)) {
         let to = one.to.map_or(String::new(), |to| format!(" to {to}"));
         let local = one
@@ -108,27 +150,56 @@ pub fn explain(report: &NatReport, strong: impl Fn(&str) -> String) -> String {
             _ => String::new(),
         };
         let tries = match one.tries {
-            1 => "1 try".to_owned(),
-            tries => format!("{tries} tries"),
+            0 => String::new(),
+            1 => " (1 try)".to_owned(),
+            tries => format!(" ({tries} tries)"),
         };
         let _ = writeln!(
             text,
-            "  {}{local}{to}{expected}: {}{source}{mapped} ({tries})",
-            one.test, one.result
+            "  {}{local}{to}{expected}: {}{source}{mapped}{tries}",
+            one.test,
+            Shown(&one.result)
         );
-        let _ = writeln!(text, "    {}", rules_out(one));
+        let shows = if is_mapping(one) {
+            mapping_shows(one, first)
+        } else {
+            rules_out(one)
+        };
+        let _ = writeln!(text, "    {shows}");
     }
     text
+}
+
+fn is_mapping(one: &NatEvidence) -> bool {
+    one.test.starts_with("mapping-")
+}
+
+/// What one outer address of the main socket says, beside the first that was told.
+fn mapping_shows(one: &NatEvidence, first: Option<&NatEvidence>) -> &'static str {
+    let (Some(mapped), Some(first)) = (one.mapped, first) else {
+        return "nothing to compare";
+    };
+    if one.to == first.to {
+        return if one.local == Some(mapped) {
+            "the address is our own: no NAT on the way here"
+        } else {
+            "the address is not our own: there is a NAT on the way here"
+        };
+    }
+    let other_address = one.to.map(|to| to.ip()) != first.to.map(|to| to.ip());
+    match (first.mapped == Some(mapped), other_address) {
+        (true, true) => "the same as for the first: it does not change with the address asked",
+        (true, false) => "the same as for the first: it does not change with the port asked",
+        (false, true) => "not the same as for the first: it changes with the address asked",
+        (false, false) => "not the same as for the first: it changes with the port asked",
+    }
 }
 
 /// What one result says.
 fn rules_out(one: &NatEvidence) -> &'static str {
     let answered = one.result == "answered";
     let silent = one.result == "no answer";
-    match one.test.as_str() {
-        test if test.starts_with("mapping-") => {
-            "compared with the others, it shows whether the outer address depends on the destination"
-        }
+    match one.test.trim_end_matches("-again") {
         "control" => "shows how much is lost while the tests of this socket wait",
         "filtering-other-address-and-port" if answered => {
             "a stranger's packet came in: the filter lets in everybody"
@@ -147,6 +218,10 @@ fn rules_out(one: &NatEvidence) -> &'static str {
         }
         test if test.starts_with("server-can-change") && silent => {
             "nothing shows that the server answers from there"
+        }
+        test if test.starts_with("gateway-") && silent => "so it shows nothing about another NAT",
+        test if test.starts_with("gateway-") => {
+            "beside what servers see, it shows whether there is another NAT"
         }
         "hairpin" if answered => "a packet to our own outer address came back in",
         "hairpin" if silent => "a packet to our own outer address did not come back",
@@ -210,6 +285,32 @@ fn ports(report: &NatReport) -> String {
     }
 }
 
+fn port_mapping(gateway: &NatGateway) -> String {
+    let by = |maps: Option<bool>| {
+        let said = gateway.protocols.iter().filter(|one| one.maps == maps);
+        let names: Vec<&str> = said.map(|one| name(&one.protocol)).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let addr = gateway.addr;
+    if let Some(names) = by(Some(true)) {
+        format!("offered by {addr} ({names})")
+    } else if let Some(names) = by(Some(false)) {
+        format!("refused by {addr} ({names})")
+    } else if let Some(names) = by(None) {
+        format!("not asked for; {addr} answers {names}")
+    } else {
+        format!("{addr} answers neither PCP, NAT-PMP nor UPnP")
+    }
+}
+
+/// The name of a protocol of the router for a person.
+fn name(word: &str) -> &str {
+    let mut known = Protocol::ALL.into_iter();
+    known
+        .find(|one| one.word() == word)
+        .map_or(word, |one| one.name())
+}
+
 fn yes_no(fact: Option<bool>) -> &'static str {
     match fact {
         Some(true) => "yes",
@@ -259,6 +360,7 @@ fn server(server: &NatServer, width: usize) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::report::model::NatProtocol;
 
     pub fn sample() -> NatReport {
         NatReport {
@@ -279,6 +381,8 @@ pub(super) mod tests {
             fragments: Some(true),
             rewritten: Some(false),
             double_nat: None,
+            carrier_grade_nat: None,
+            gateway: None,
             public_ips: vec!["203.0.113.7".parse().unwrap()],
             servers: vec![NatServer {
                 url: "stun:198.51.100.2:3478".into(),
@@ -309,7 +413,7 @@ pub(super) mod tests {
                     from: None,
                     mapped: None,
                     tries: 0,
-                    result: "the gateway does not say".into(),
+                    result: "the router does not say".into(),
                 },
             ],
             ipv6: None,
@@ -336,9 +440,57 @@ Binding lifetime:   between 30 s and 32 s; keep it alive with a packet every 15 
 Servers:
   stun:198.51.100.2:3478  203.0.113.7:50123  12.3 ms  RFC 5780
 Not known:
-  double NAT: the gateway does not say
+  double NAT: the router does not say
 Outlook: direct connections work with most peers
 "
+        );
+    }
+
+    #[test]
+    fn what_the_router_offers_is_said_with_the_protocols_that_said_so() {
+        let gateway = |protocols: &[(&str, Option<bool>)]| NatGateway {
+            addr: "192.168.1.1".parse().unwrap(),
+            external: None,
+            port_mapping: None,
+            protocols: protocols
+                .iter()
+                .map(|(protocol, maps)| NatProtocol {
+                    protocol: (*protocol).to_owned(),
+                    external: None,
+                    maps: *maps,
+                })
+                .collect(),
+        };
+        let (pcp, pmp, upnp) = ("pcp", "nat-pmp", "upnp");
+        for (protocols, words) in [
+            (
+                &[(pcp, Some(true)), (pmp, Some(false)), (upnp, None)][..],
+                "offered by 192.168.1.1 (PCP)",
+            ),
+            (
+                &[(pcp, Some(false)), (pmp, Some(false)), (upnp, None)],
+                "refused by 192.168.1.1 (PCP, NAT-PMP)",
+            ),
+            (&[(upnp, None)], "not asked for; 192.168.1.1 answers UPnP"),
+            (&[], "192.168.1.1 answers neither PCP, NAT-PMP nor UPnP"),
+        ] {
+            assert_eq!(port_mapping(&gateway(protocols)), words);
+        }
+    }
+
+    #[test]
+    fn a_plan_numbers_what_will_be_done() {
+        let text = plan(1, false, None);
+        assert!(
+            text.starts_with("The plan:\n  1. one socket asks 1 server for"),
+            "{text}"
+        );
+        assert!(!text.contains("router") && !text.contains("idle"), "{text}");
+        let text = plan(3, true, Some(Duration::from_mins(10)));
+        assert!(text.contains("\n  7. the router is asked"), "{text}");
+        assert!(
+            text.ends_with("for up to 10 min: binding lifetime\n"),
+            "{text}"
         );
     }
 
@@ -349,5 +501,46 @@ Outlook: direct connections work with most peers
             "  mapping-1 from 192.168.1.10:50123 to 198.51.100.2:3478: answered, seen as 203.0.113.7:50123 (1 try)\n"
         ), "{text}");
         assert!(!text.contains("double NAT"));
+        assert!(
+            text.contains("\n    the address is not our own: there is a NAT"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn each_outer_address_is_compared_with_the_first() {
+        let first = sample().evidence.remove(0);
+        let asked = |to: &str, mapped: Option<&str>| NatEvidence {
+            to: Some(to.parse().unwrap()),
+            mapped: mapped.map(|text| text.parse().unwrap()),
+            ..first.clone()
+        };
+        let (same, other) = (Some("203.0.113.7:50123"), Some("203.0.113.7:1"));
+        for (one, shows) in [
+            (
+                asked("198.51.100.3:3479", same),
+                "does not change with the address",
+            ),
+            (
+                asked("198.51.100.2:3479", same),
+                "does not change with the port",
+            ),
+            (
+                asked("198.51.100.3:3479", other),
+                "it changes with the address",
+            ),
+            (
+                asked("198.51.100.2:3479", other),
+                "it changes with the port",
+            ),
+            (asked("198.51.100.2:3479", None), "nothing to compare"),
+            (
+                asked("198.51.100.2:3478", Some("192.168.1.10:50123")),
+                "no NAT on the way",
+            ),
+        ] {
+            let said = mapping_shows(&one, Some(&first));
+            assert!(said.contains(shows), "{said} {one:?}");
+        }
     }
 }

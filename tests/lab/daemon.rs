@@ -1,14 +1,18 @@
-//! coturn as the STUN and TURN server of a laboratory.
+//! What runs beside knothole in a laboratory: STUN and TURN servers, honest ones and others, and what
+//! makes a router map ports on request.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::net::{Net, SERVER};
+use crate::net::{ALTERNATE, Net, SERVER};
+use crate::stun::{Deviant, Kind};
 use crate::{Lab, eventually};
 
 pub const USER: &str = "lab";
@@ -121,6 +125,163 @@ impl Serve {
 }
 
 impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Sockets that are answered by threads of this process. They stop when dropped.
+#[derive(Default)]
+pub struct Answering {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Answering {
+    fn at(
+        &mut self,
+        socket: UdpSocket,
+        mut handle: impl FnMut(&UdpSocket, SocketAddr, &[u8]) + Send + 'static,
+    ) -> Result<()> {
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let stop = Arc::clone(&self.stop);
+        self.threads.push(thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while !stop.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    handle(&socket, from, &buffer[..length]);
+                }
+            }
+        }));
+        Ok(())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts STUN servers in the place of coturn, one of each kind, each on the server's two addresses
+/// and two ports. Returns their URLs too.
+pub fn deviants(net: &Net, kinds: &[Kind]) -> Result<(Answering, Vec<String>)> {
+    let (mut answering, mut urls) = (Answering::default(), vec![]);
+    for (port, kind) in (4000..).zip(kinds) {
+        let other = SocketAddr::from((ALTERNATE, port + 100));
+        let server = Deviant::new(*kind, (SERVER, port).into(), other);
+        let mut outs = vec![];
+        for at in server.places.sockets() {
+            outs.push((at, net.server.socket((at.ip(), at.port()))?));
+        }
+        let server = Arc::new(Mutex::new(server));
+        let outs = Arc::new(outs);
+        for (at, socket) in outs.iter() {
+            let (at, server, outs) = (*at, Arc::clone(&server), Arc::clone(&outs));
+            answering.at(socket.try_clone()?, move |_, from, request| {
+                let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(answer) = server.answer(Instant::now(), at, from, request) else {
+                    return;
+                };
+                if let Some((_, out)) = outs.iter().find(|(addr, _)| *addr == answer.from) {
+                    let _ = out.send_to(&answer.bytes, answer.to);
+                }
+            })?;
+        }
+        urls.push(format!("stun:{SERVER}:{port}"));
+    }
+    Ok((answering, urls))
+}
+
+/// Lets the router of a site say by NAT-PMP that its outer address is this one; it maps nothing.
+pub fn claim(net: &Net, site: usize, external: Ipv4Addr) -> Result<Answering> {
+    const NOT_AUTHORIZED: [u8; 4] = [0, 129, 0, 2];
+    let router = &net.sites[site];
+    let mut answering = Answering::default();
+    let socket = router.ns.socket((router.lan.into(), 5351))?;
+    answering.at(socket, move |socket, from, request| {
+        let answer = match request {
+            [0, 0] => [&[0, 128, 0, 0, 0, 0, 0, 1], &external.octets()[..]].concat(),
+            [0, 1, ..] => NOT_AUTHORIZED.to_vec(),
+            _ => return,
+        };
+        let _ = socket.send_to(&answer, from);
+    })?;
+    Ok(answering)
+}
+
+/// By what hosts may ask a router for ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortMapping {
+    /// PCP, NAT-PMP and UPnP.
+    All,
+    Upnp,
+}
+
+/// miniupnpd on a router. It is stopped when dropped.
+pub struct Upnp(Child);
+
+impl Upnp {
+    /// Starts it on the router of a site, and waits until it listens.
+    pub fn start(lab: &Lab, net: &Net, site: usize, ways: PortMapping) -> Result<Self> {
+        let all = ways == PortMapping::All;
+        let router = &net.sites[site];
+        let config = lab.dir().join("miniupnpd.conf");
+        let log = lab.dir().join("miniupnpd.log");
+        let natpmp = if all { "yes" } else { "no" };
+        fs::write(
+            &config,
+            format!(
+                "ext_ifname=wan\nlistening_ip=lan\nport=5000\n\
+                 enable_natpmp={natpmp}\nenable_upnp=yes\nsecure_mode=yes\n\
+                 uuid=00000000-0000-4000-8000-000000000000\n\
+                 upnp_table_name=upnp\nupnp_nat_table_name=upnp\n\
+                 upnp_forward_chain=forward\nupnp_nat_chain=prerouting\n\
+                 upnp_nat_postrouting_chain=postrouting\nallow 1024-65535 0.0.0.0/0 1024-65535\n"
+            ),
+        )?;
+        router.ns.nft(
+            "table inet upnp {
+               chain forward { }
+               chain prerouting { type nat hook prerouting priority dstnat - 1; policy accept; }
+               chain postrouting { }
+             }",
+        )?;
+        let output = File::create(&log)?;
+        let child = router
+            .ns
+            .command("miniupnpd")
+            .args(["-d", "-f"])
+            .arg(&config)
+            .arg("-P")
+            .arg(lab.dir().join("miniupnpd.pid"))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("miniupnpd")?;
+        let mut server = Self(child);
+        lab.exhibit(move || {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            format!("--- miniupnpd\n{log}")
+        });
+        eventually(Duration::from_secs(10), "miniupnpd is up", || {
+            if let Some(status) = server.0.try_wait()? {
+                bail!("miniupnpd ended: {status}");
+            }
+            let listens = router.ns.output("ss", &["-lntuH"])?;
+            let has = |port: &str| listens.contains(port);
+            Ok(has(":1900") && has(":5000") && (!all || has(":5351")))
+        })?;
+        Ok(server)
+    }
+}
+
+impl Drop for Upnp {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -21,10 +21,13 @@ mod daemon;
 #[path = "../interop/mod.rs"]
 mod interop;
 mod nat;
+mod nat_measured;
 mod net;
 mod proc;
 mod sdp;
 mod selfcheck;
+#[path = "../shared/stun.rs"]
+mod stun;
 #[path = "../shared/tools.rs"]
 mod tools;
 
@@ -42,13 +45,14 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 /// The programs the laboratory is made of, each with the Debian package it comes from.
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
     ("conntrack", "conntrack"),
     ("turnserver", "coturn"),
     ("turnutils_natdiscovery", "coturn"),
+    ("miniupnpd", "miniupnpd-nftables"),
     ("setpriv", "util-linux"),
 ];
 

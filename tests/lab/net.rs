@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Site *i* has the outer address 203.0.113.(4*i*+2) and the LAN 192.168.(10+*i*).0/24, or,
-//! where there is no translation, a routed part of 192.0.2.0/24. `inet` drops private addresses
-//! both ways, as providers do, and has no default route: nothing gets out.
+//! where there is no translation, a routed part of 192.0.2.0/24. A site behind a carrier's NAT has
+//! one more router, with 100.64.*i*.0/30 between. `inet` drops private addresses both ways, as
+//! providers do, and has no default route: nothing gets out.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -24,8 +25,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{output, tool};
 
-/// The server's address. It has a second one, the next, for RFC 5780.
+/// The server's address, and a second one for RFC 5780.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+pub const ALTERNATE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 11);
 /// An address whose packets vanish without a word.
 pub const BLACK_HOLE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 99);
 /// How long an idle UDP binding lives: RFC 4787 asks for two minutes, many routers give this.
@@ -59,6 +61,8 @@ pub enum Nat {
     Sequential,
     /// A new mapping for each destination address; only that address and port may answer.
     AddressSymmetric,
+    /// [`Nat::PortRestricted`] with two outer addresses: which of them depends on the inner port.
+    Pool,
     /// [`Nat::PortRestricted`] for TCP; UDP is dropped.
     UdpBlocked,
 }
@@ -76,6 +80,8 @@ pub struct Site {
     nat: Nat,
     family: Family,
     hosts: u8,
+    carrier: Option<Nat>,
+    looks_public: bool,
 }
 
 /// One host with IPv4 behind a router.
@@ -84,12 +90,31 @@ pub fn behind(nat: Nat) -> Site {
         nat,
         family: Family::V4,
         hosts: 1,
+        carrier: None,
+        looks_public: false,
     }
 }
 
 impl Site {
     pub fn hosts(self, hosts: u8) -> Self {
         Self { hosts, ..self }
+    }
+
+    /// Puts a carrier's NAT between the router and the internet.
+    pub fn carrier(self, nat: Nat) -> Self {
+        Self {
+            carrier: Some(nat),
+            ..self
+        }
+    }
+
+    /// Takes an outer address that is not set aside for documentation: routers that map ports on
+    /// request do not do it behind such a one.
+    pub fn looks_public(self) -> Self {
+        Self {
+            looks_public: true,
+            ..self
+        }
     }
 
     /// IPv6 has public addresses behind the same filter: it is not translated.
@@ -110,8 +135,12 @@ pub struct Net {
 
 pub struct Router {
     pub ns: Namespace,
-    /// The outer IPv4 address.
+    /// The outer IPv4 address, of the carrier's router where there is one.
     pub external: Ipv4Addr,
+    /// Its own, which is the same where there is none.
+    pub wan: Ipv4Addr,
+    /// The inner one.
+    pub lan: Ipv4Addr,
     /// The name of the link at `inet`.
     link: String,
 }
@@ -139,7 +168,14 @@ impl Net {
             let plan = Plan::new(number, *site);
             let router = ns(&format!("router{number}"));
             let wan = format!("site{number}");
-            links.push(link(&parts[0].ns, &wan, &router, "wan"));
+            if let Some(nat) = site.carrier {
+                let carrier = ns(&format!("carrier{number}"));
+                links.push(link(&parts[0].ns, &wan, &carrier, "wan"));
+                links.push(link(&carrier, "lan", &router, "wan"));
+                parts.push(Part::carrier(carrier, &plan, nat));
+            } else {
+                links.push(link(&parts[0].ns, &wan, &router, "wan"));
+            }
             for index in 0..site.hosts {
                 let host = ns(&format!("host{number}.{index}"));
                 let port = format!("p{index}");
@@ -157,6 +193,8 @@ impl Net {
             routers.push(Router {
                 ns: router,
                 external: plan.external(),
+                wan: plan.wan(),
+                lan: plan.lan(1),
                 link: wan,
             });
         }
@@ -193,6 +231,22 @@ impl Net {
         let router = &self.sites[site];
         shape(&self.inet, &router.link, rate)?;
         shape(&router.ns, "wan", rate)
+    }
+
+    /// Loses so many of a thousand packets to a site, and from it, by chance.
+    pub fn lose(&self, site: usize, of_thousand: u16) -> Result<()> {
+        let link = &self.sites[site].link;
+        let chance = format!("numgen random mod 1000 < {of_thousand}");
+        self.inet.nft(&format!(
+            "table inet lossy {{
+               chain in {{ type filter hook prerouting priority -400; policy accept;
+                 iifname {link} {chance} drop
+               }}
+               chain out {{ type filter hook postrouting priority 400; policy accept;
+                 oifname {link} {chance} drop
+               }}
+             }}"
+        ))
     }
 
     /// Drops every packet to and from a site until [`Net::mend`]; no one is told.
@@ -339,7 +393,7 @@ impl Namespace {
         ip_batch(tool("ip").args(["-n", &self.0, "-batch", "-"]), lines)
     }
 
-    fn nft(&self, rules: &str) -> Result<()> {
+    pub fn nft(&self, rules: &str) -> Result<()> {
         output(self.command("nft").args(["-f", "-"]), rules).map(drop)
     }
 }
@@ -437,7 +491,28 @@ impl Part {
             ns,
             sysctls,
             ip: plan.at_router(),
-            nft: rules(plan),
+            nft: rules(plan.site.nat, plan.wan(), plan.pool()),
+        }
+    }
+
+    /// The carrier's router: its customers are on `lan`.
+    fn carrier(ns: Namespace, plan: &Plan, nat: Nat) -> Self {
+        let (external, provider, inner) = (plan.external(), plan.provider(), plan.wan_gateway());
+        let site = Site {
+            nat,
+            carrier: None,
+            ..plan.site
+        };
+        Self {
+            ip: format!(
+                "link set lo up
+                 link set wan up
+                 link set lan up
+                 addr add {external}/30 dev wan
+                 addr add {inner}/30 dev lan
+                 route add default via {provider}\n"
+            ),
+            ..Self::router(ns, &Plan::new(plan.number, site))
         }
     }
 
@@ -463,11 +538,40 @@ impl Plan {
     }
 
     fn external(&self) -> Ipv4Addr {
-        Ipv4Addr::new(203, 0, 113, 4 * self.number + 2)
+        self.outer(2)
     }
 
     fn provider(&self) -> Ipv4Addr {
-        Ipv4Addr::new(203, 0, 113, 4 * self.number + 1)
+        self.outer(1)
+    }
+
+    fn outer(&self, nth: u8) -> Ipv4Addr {
+        let [a, b, c] = if self.site.looks_public {
+            [128, 66, 0]
+        } else {
+            [203, 0, 113]
+        };
+        Ipv4Addr::new(a, b, c, 4 * self.number + nth)
+    }
+
+    /// The second outer address of [`Nat::Pool`].
+    fn pool(&self) -> Ipv4Addr {
+        Ipv4Addr::new(192, 0, 2, 16 * self.number + 1)
+    }
+
+    /// The router's outer address: of the carrier's network where there is one.
+    fn wan(&self) -> Ipv4Addr {
+        match self.site.carrier {
+            Some(_) => Ipv4Addr::new(100, 64, self.number, 2),
+            None => self.external(),
+        }
+    }
+
+    fn wan_gateway(&self) -> Ipv4Addr {
+        match self.site.carrier {
+            Some(_) => Ipv4Addr::new(100, 64, self.number, 1),
+            None => self.provider(),
+        }
     }
 
     fn is_routed(&self) -> bool {
@@ -525,6 +629,8 @@ impl Plan {
             if self.is_routed() {
                 let (lan, length) = (self.lan(0), self.lan_length());
                 ip += &format!("route add {lan}/{length} via {}\n", self.external());
+            } else if self.site.nat == Nat::Pool {
+                ip += &format!("route add {} via {}\n", self.pool(), self.external());
             }
         }
         if self.has(Family::V6) {
@@ -546,11 +652,11 @@ impl Plan {
             ip += &format!("link set p{index} master lan\nlink set p{index} up\n");
         }
         if self.has(Family::V4) {
-            let (external, provider) = (self.external(), self.provider());
+            let (wan, gateway) = (self.wan(), self.wan_gateway());
             let (lan, length) = (self.lan(1), self.lan_length());
-            ip += &format!("addr add {external}/30 dev wan\n");
+            ip += &format!("addr add {wan}/30 dev wan\n");
             ip += &format!("addr add {lan}/{length} dev lan\n");
-            ip += &format!("route add default via {provider}\n");
+            ip += &format!("route add default via {gateway}\n");
         }
         if self.has(Family::V6) {
             let (lan, wan) = (self.lan6(), self.wan6());
@@ -578,9 +684,8 @@ impl Plan {
     }
 }
 
-/// The rules of a router, each kind as verified with RFC 5780 probes.
-fn rules(plan: &Plan) -> String {
-    let (nat, external) = (plan.site.nat, plan.external());
+/// The rules of a router with this outer address, each kind as verified with RFC 5780 probes.
+fn rules(nat: Nat, external: Ipv4Addr, pool: Ipv4Addr) -> String {
     let lifetime = BINDING_LIFETIME.as_secs();
     let translation = match nat {
         Nat::Open => return String::new(),
@@ -601,6 +706,14 @@ fn rules(plan: &Plan) -> String {
              }}",
             renumber(FIRST_PORTS)
         ),
+        Nat::Pool => format!(
+            "table ip nat {{
+               chain post {{ type nat hook postrouting priority srcnat;
+                 oifname wan meta l4proto udp snat ip to udp sport & 1 map {{ 0 : {external}, 1 : {pool} }}
+                 oifname wan masquerade
+               }}
+             }}"
+        ),
         Nat::Symmetric => "table ip nat {
              chain post { type nat hook postrouting priority srcnat;
                oifname wan masquerade random,fully-random
@@ -608,11 +721,11 @@ fn rules(plan: &Plan) -> String {
            }"
         .into(),
         Nat::Sequential => {
-            let ports: Vec<String> = (0..256).map(|n| format!("{n} : {}", 40_000 + n)).collect();
+            let ports: Vec<String> = (0..2048).map(|n| format!("{n} : {}", 40_000 + n)).collect();
             format!(
                 "table ip nat {{
                    chain post {{ type nat hook postrouting priority srcnat;
-                     oifname wan meta l4proto udp snat ip to {external} : numgen inc mod 256 map {{ {} }}
+                     oifname wan meta l4proto udp snat ip to {external} : numgen inc mod 2048 map {{ {} }}
                      oifname wan masquerade
                    }}
                  }}",

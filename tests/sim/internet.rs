@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use knothole::proto::nat::{
     Discovery, Filtering, Lifetime, Machine, Mapping, Output, Report, SocketId, Span, Target,
 };
-use knothole::proto::stun::limit::Limiter;
-use knothole::proto::stun::server::{Answer, Places, Server, Transport};
-use knothole::proto::stun::{Builder, Class, Message};
+
+use crate::stun::{Deviant, Kind};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 10));
 pub const OUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
@@ -135,39 +134,14 @@ fn host_ip(nat: Nat) -> IpAddr {
     }
 }
 
-/// How a server deviates from what it should do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// RFC 5780 with four sockets.
-    Full,
-    /// One address.
-    Plain,
-    /// Tells a wrong address.
-    Lying,
-    /// Never answers.
-    Silent,
-    /// Names its own IP as the other address.
-    OwnIp,
-    /// Answers CHANGE-REQUEST from where it was asked.
-    WrongSocket,
-    /// Ignores CHANGE-REQUEST without a word.
-    IgnoresChange,
-    /// Names another address, from which nothing ever comes.
-    DeadOther,
-}
-
-struct Host {
-    kind: Kind,
-    places: Places,
-    server: Server,
-}
-
 /// Everything between the host and the servers.
 pub struct Internet {
     pub delay: Duration,
     /// Share of packets lost, each way.
     pub loss: f64,
     pub seed: u64,
+    /// This socket gets the port of an earlier one, whose mapping is still open to all servers.
+    pub stale: Option<SocketId>,
 }
 
 /// Deterministic chance.
@@ -258,7 +232,7 @@ impl Internet {
         machine: &mut impl Machine,
     ) -> (Duration, u64) {
         let mut dice = Dice::new(self.seed);
-        let mut hosts: Vec<Host> = kinds
+        let mut hosts: Vec<Deviant> = kinds
             .iter()
             .enumerate()
             .map(|(index, kind)| host(index, *kind))
@@ -285,6 +259,11 @@ impl Internet {
                             break local;
                         }
                     };
+                    if self.stale == Some(id) {
+                        for to in hosts.iter().flat_map(|host| host.places.sockets()) {
+                            router.out(now, local, to);
+                        }
+                    }
                     sockets.insert(local, id);
                     locals.push(local);
                     machine.handle_opened(now, id, local);
@@ -331,10 +310,9 @@ impl Internet {
                     now = packet.at.max(now);
                     match packet.place {
                         Place::Outside => {
-                            for answer in hosts
-                                .iter_mut()
-                                .filter_map(|host| host.answer(now, &packet))
-                            {
+                            for answer in hosts.iter_mut().filter_map(|host| {
+                                host.answer(now, packet.to, packet.from, &packet.bytes)
+                            }) {
                                 if dice.happens(self.loss) {
                                     continue;
                                 }
@@ -375,57 +353,9 @@ impl Internet {
     }
 }
 
-fn host(index: usize, kind: Kind) -> Host {
+fn host(index: usize, kind: Kind) -> Deviant {
     let index = u8::try_from(index).unwrap();
     let primary = SocketAddr::from(([198, 51, 100, 10 + 2 * index], 3478));
     let other = SocketAddr::from(([198, 51, 100, 11 + 2 * index], 3479));
-    let places = Places {
-        primary,
-        other: (kind != Kind::Plain).then_some(other),
-    };
-    Host {
-        kind,
-        places,
-        server: Server::new(vec![places], Limiter::new(1000, 1000, [index; 32])),
-    }
-}
-
-impl Host {
-    fn answer(&mut self, now: Instant, packet: &Packet) -> Option<Answer> {
-        let at = packet.to;
-        if !self.places.sockets().contains(&at) || self.kind == Kind::Silent {
-            return None;
-        }
-        let away = |addr: SocketAddr| addr.ip() != self.places.primary.ip();
-        if self.kind == Kind::DeadOther && away(at) {
-            return None;
-        }
-        let request = Message::read(&packet.bytes).ok()?;
-        let changes = request.attribute(3).is_some();
-        if self.kind == Kind::IgnoresChange && changes {
-            return None;
-        }
-        let mut answer =
-            self.server
-                .handle_request(now, Transport::Udp, at, packet.from, &packet.bytes)?;
-        match self.kind {
-            Kind::WrongSocket if changes => answer.from = at,
-            Kind::DeadOther if away(answer.from) || answer.from.port() != at.port() => return None,
-            Kind::Lying => {
-                let wrong = SocketAddr::from(([203, 0, 113, 99], 1234));
-                answer.bytes = Builder::new(Class::Success, request.id)
-                    .xor_mapped_address(wrong)
-                    .finish();
-            }
-            Kind::OwnIp => {
-                let own = SocketAddr::new(at.ip(), 3479);
-                answer.bytes = Builder::new(Class::Success, request.id)
-                    .xor_mapped_address(packet.from)
-                    .address(0x802C, own)
-                    .finish();
-            }
-            _ => {}
-        }
-        Some(answer)
-    }
+    Deviant::new(kind, primary, other)
 }

@@ -12,4 +12,6 @@ mod liar;
 mod mishap;
 mod nat;
 mod pipe;
+#[path = "../shared/stun.rs"]
+mod stun;
 mod world;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use knothole::proto::nat::lifetime::Trouble;
 use knothole::proto::nat::{Filtering, Mapping};
 
-use crate::internet::{Internet, Kind, Nat, OUTER, PortRule, Ran};
+use crate::internet::{Internet, Nat, OUTER, PortRule, Ran};
+use crate::stun::Kind;
 
 const MAPPINGS: [Mapping; 4] = [
     Mapping::None,
@@ -45,6 +46,7 @@ fn run(nat: Nat, loss: f64, seed: u64, kinds: &[Kind]) -> Ran {
         delay: Duration::from_millis(15),
         loss,
         seed,
+        stale: None,
     };
     internet.discover(nat, kinds)
 }
@@ -188,6 +190,28 @@ fn a_server_that_lies_is_outvoted_and_named() {
 }
 
 #[test]
+fn a_mapping_that_an_earlier_run_left_open_makes_no_wrong_verdict() {
+    // The sockets after the main one: for the other address, for the other port, and again.
+    for stale in 1..=4 {
+        for filtering in FILTERS {
+            let internet = Internet {
+                delay: Duration::from_millis(15),
+                loss: 0.0,
+                seed: 1,
+                stale: Some(stale),
+            };
+            let report = internet.discover(usual(filtering), &[Kind::Full]).report;
+            let wrong = report.filtering != filtering && report.filtering != Filtering::Unknown;
+            assert!(!wrong, "{stale} {filtering:?} {report:#?}");
+            if report.filtering == Filtering::Unknown {
+                let mut reasons = report.reasons.iter();
+                assert!(reasons.any(|(_, why)| why.contains("an earlier mapping")));
+            }
+        }
+    }
+}
+
+#[test]
 fn two_plain_servers_tell_an_independent_mapping_and_no_more_than_that() {
     let kinds = [Kind::Plain, Kind::Plain];
     let report = run(usual(Filtering::AddressDependent), 0.0, 1, &kinds).report;
@@ -248,6 +272,7 @@ fn a_lifetime_is_found_whatever_it_is_and_however_the_nat_maps() {
                     delay: Duration::from_millis(15),
                     loss,
                     seed: u64::from(lifetime),
+                    stale: None,
                 };
                 let (machine, took) = internet.lifetime(nat, Kind::Full, 5000 * second);
                 assert_eq!(machine.trouble(), None, "{nat:?}");
@@ -276,6 +301,7 @@ fn a_mapping_that_never_ends_is_said_to_have_lived_as_long_as_it_was_watched() {
         delay: Duration::from_millis(15),
         loss: 0.0,
         seed: 1,
+        stale: None,
     };
     let most = Duration::from_hours(1);
     let (machine, took) = internet.lifetime(nat, Kind::Full, most);
@@ -289,6 +315,7 @@ fn a_server_that_cannot_help_with_the_lifetime_is_noticed_at_once() {
         delay: Duration::from_millis(15),
         loss: 0.0,
         seed: 1,
+        stale: None,
     };
     let nat = usual(Filtering::AddressAndPortDependent);
     for (kind, trouble) in [

@@ -1,6 +1,8 @@
 //! Which local addresses are worth offering to a peer.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use crate::io::probe::source;
 
 /// Interfaces made by container and virtual machine tools: rarely a way to a peer.
 const VIRTUAL: [&str; 9] = [
@@ -18,9 +20,13 @@ pub fn local_addresses() -> Vec<IpAddr> {
             vec![]
         }
     };
-    let routed: Vec<IpAddr> = ["192.0.2.1:9", "[2001:db8::1]:9"]
-        .iter()
-        .filter_map(|to| source_for(to))
+    let somewhere: [SocketAddr; 2] = [
+        (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
+        (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
+    ];
+    let routed: Vec<IpAddr> = somewhere
+        .into_iter()
+        .filter_map(|to| source(to).ok())
         .collect();
     let mut ranked: Vec<(u8, IpAddr)> = vec![];
     for interface in interfaces {
@@ -53,17 +59,4 @@ pub fn local_addresses() -> Vec<IpAddr> {
 /// Whether this machine can open IPv6 sockets at all.
 pub fn has_ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
-}
-
-/// The address the system would send from (connecting a UDP socket sends nothing).
-fn source_for(to: &str) -> Option<IpAddr> {
-    let to: SocketAddr = to.parse().ok()?;
-    let any: IpAddr = if to.is_ipv4() {
-        [0, 0, 0, 0].into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(to).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }

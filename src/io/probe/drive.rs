@@ -100,25 +100,36 @@ pub async fn run_watched<M: Machine>(
 
 /// Opens a socket of its own, and says which address packets toward `toward` have.
 fn open(toward: SocketAddr, local: Local, id: SocketId) -> io::Result<(UdpSocket, SocketAddr)> {
-    let any: IpAddr = match toward {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let ip = local.ip.unwrap_or(any);
+    let ip = local.ip.unwrap_or(unspecified(toward));
     let port = if id == 0 { local.port } else { 0 };
     let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, port))?;
     socket.set_nonblocking(true)?;
     let bound = socket.local_addr()?;
     let seen = if ip.is_unspecified() {
-        // Connecting a UDP socket sends nothing: it asks the routing table.
-        let other = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
-        other.connect(toward)?;
-        other.local_addr()?.ip()
+        source(toward)?
     } else {
         ip
     };
     let socket = UdpSocket::from_std(socket)?;
     Ok((socket, SocketAddr::new(seen, bound.port())))
+}
+
+/// The address that the system sends from toward `to`: connecting a UDP socket sends nothing, it
+/// asks the routing table.
+///
+/// # Errors
+/// When there is no route.
+pub fn source(to: SocketAddr) -> io::Result<IpAddr> {
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(unspecified(to), 0))?;
+    socket.connect(to)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+fn unspecified(like: SocketAddr) -> IpAddr {
+    match like {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 async fn read(id: SocketId, socket: Arc<UdpSocket>, to: mpsc::Sender<Datagram>) {

@@ -5,7 +5,9 @@
 //! an earlier packet would have opened the filter. Three rules keep verdicts honest:
 //!
 //! - **A yes needs the right answer**: the transaction id of this very try, from exactly the
-//!   address that was asked to answer. An answer from elsewhere is evidence about the server.
+//!   address that was asked to answer. An answer from elsewhere is evidence about the server. What
+//!   the filter lets in is asked from a second fresh socket too: the port of one may be that of an
+//!   earlier run, whose mapping is still open to the server's other address.
 //! - **A no needs silence that loss does not explain**: plain requests run beside, the loss they
 //!   show says how many tries are enough ([`SILENCE`]), and where it never is enough the result is
 //!   `unknown`. It also needs a server that was seen to answer from there.
@@ -102,6 +104,8 @@ pub(super) enum Test {
     Control,
     /// A fresh socket asks for an answer from elsewhere.
     Filtering(Change),
+    /// Another fresh socket does, after that one was let in.
+    Again(Change),
     /// The mapping socket, which has sent there, asks for an answer from elsewhere: shows that the
     /// server can do it.
     Capable(Change),
@@ -174,10 +178,17 @@ pub(super) struct Suite {
     pub(super) target: usize,
     pub(super) primary: SocketAddr,
     pub(super) other: SocketAddr,
-    /// The fresh sockets: for the answer from elsewhere, for the other port, for hairpinning.
-    sockets: [SocketId; 3],
+    /// The fresh socket for hairpinning.
+    hairpin: SocketId,
     capable_started: bool,
     hairpin_started: bool,
+}
+
+/// What a fresh socket is opened for.
+#[derive(Clone, Copy, Debug)]
+struct Fresh {
+    suite: usize,
+    test: Test,
 }
 
 impl Suite {
@@ -225,6 +236,7 @@ pub struct Discovery {
     /// Which try of which probe an id belongs to.
     ids: HashMap<TransactionId, (usize, usize)>,
     pub(super) suites: Vec<Suite>,
+    fresh: HashMap<SocketId, Fresh>,
     first_answer: Option<Instant>,
     /// Only the address is wanted.
     survey: bool,
@@ -248,6 +260,7 @@ impl Discovery {
             probes: vec![],
             ids: HashMap::new(),
             suites: vec![],
+            fresh: HashMap::new(),
             first_answer: None,
             survey: false,
             queue: VecDeque::new(),
@@ -293,8 +306,9 @@ impl Discovery {
             return;
         }
         self.judge_silence(now);
-        self.choose(now);
+        // Before the next server is chosen: a yes that is asked again is not settled.
         self.follow_up(now);
+        self.choose(now);
         self.retry(now);
         self.done = self.is_over(now);
         if self.done {
@@ -401,9 +415,9 @@ impl Discovery {
         }
         let index = self.suites.len();
         self.suites.push(suite);
-        for place in 0..3 {
-            self.suites[index].sockets[place] = self.open();
-        }
+        self.open_fresh(index, Test::Filtering(BOTH));
+        self.open_fresh(index, Test::Filtering(PORT));
+        self.suites[index].hairpin = self.open_fresh(index, Test::Hairpin);
         for change in [BOTH, IP, PORT] {
             let to = suite.changed(change);
             self.start(
@@ -444,34 +458,31 @@ impl Discovery {
             target,
             primary,
             other,
-            sockets: [MAIN; 3],
+            hairpin: MAIN,
             capable_started: false,
             hairpin_started: false,
         })
     }
 
     fn use_fresh_socket(&mut self, now: Instant, socket: SocketId) {
-        let found = self.suites.iter().enumerate().find_map(|(index, suite)| {
-            let place = suite.sockets.iter().position(|one| *one == socket)?;
-            Some((index, *suite, place))
-        });
-        let Some((index, suite, place)) = found else {
+        let Some(Fresh { suite, test }) = self.fresh.get(&socket).copied() else {
             return;
         };
-        let to = suite.primary;
-        self.start(now, Test::Control, Some(index), socket, to, to, Ask::Plain);
-        if let Some(change) = [BOTH, PORT].get(place).copied() {
-            let (test, from) = (Test::Filtering(change), suite.changed(change));
-            self.start(
-                now,
-                test,
-                Some(index),
-                socket,
-                to,
-                from,
-                Ask::Change(change),
-            );
+        let this = self.suites[suite];
+        let to = this.primary;
+        self.start(now, Test::Control, Some(suite), socket, to, to, Ask::Plain);
+        if let Test::Filtering(change) | Test::Again(change) = test {
+            let from = this.changed(change);
+            let ask = Ask::Change(change);
+            self.start(now, test, Some(suite), socket, to, from, ask);
         }
+    }
+
+    /// Opens a socket that has sent nothing yet, for one test.
+    fn open_fresh(&mut self, suite: usize, test: Test) -> SocketId {
+        let socket = self.open();
+        self.fresh.insert(socket, Fresh { suite, test });
+        socket
     }
 
     /// Starts the tests that need the result of another.
@@ -490,7 +501,17 @@ impl Discovery {
                     self.start(now, test, Some(index), MAIN, to, from, Ask::Change(change));
                 }
             }
-            let third = suite.sockets[2];
+            for change in [BOTH, PORT] {
+                let again = Test::Again(change);
+                let asked = |fresh: &Fresh| fresh.suite == index && fresh.test == again;
+                let let_in = self
+                    .find(index, Test::Filtering(change))
+                    .is_some_and(|probe| probe.answer().is_some());
+                if let_in && !self.fresh.values().any(asked) {
+                    self.open_fresh(index, again);
+                }
+            }
+            let third = suite.hairpin;
             let main = self.mapped(MAIN, suite.primary);
             let outer = self.mapped(third, suite.primary);
             if !suite.hairpin_started
@@ -540,10 +561,10 @@ impl Discovery {
 
     /// Whether every test of a suite has its result.
     fn is_settled(&self, suite: usize) -> bool {
-        let opened = self.suites[suite].sockets;
         let settled =
-            |socket: &SocketId| self.sockets[*socket].is_some() || self.refused.contains(socket);
-        opened.iter().all(settled)
+            |socket: SocketId| self.sockets[socket].is_some() || self.refused.contains(&socket);
+        let fresh = self.fresh.iter().filter(|(_, fresh)| fresh.suite == suite);
+        fresh.map(|(socket, _)| *socket).all(settled)
             && self
                 .probes
                 .iter()
@@ -656,7 +677,10 @@ impl Discovery {
             && self.probes.iter().any(|probe| {
                 probe.socket == control.socket
                     && probe.outcome.is_none()
-                    && matches!(probe.test, Test::Filtering(_) | Test::Hairpin)
+                    && matches!(
+                        probe.test,
+                        Test::Filtering(_) | Test::Again(_) | Test::Hairpin
+                    )
             })
     }
 }

@@ -1,6 +1,7 @@
 //! What a NAT does to packets (RFC 4787, RFC 5780): pure machines that probe, and judgement.
 
 pub mod discover;
+pub mod gateway;
 pub mod lifetime;
 mod verdict;
 mod words;

@@ -280,7 +280,7 @@ fn filtering(machine: &Discovery) -> Result<Filtering, String> {
 /// Judges the filter by one server (RFC 5780 §4.4).
 fn filtering_of(machine: &Discovery, suite: usize) -> Result<Filtering, String> {
     let find = |test| outcome(machine, suite, test);
-    let tested = |change, from: SocketAddr| match find(Test::Filtering(change)) {
+    let says = |test, from: SocketAddr| match find(test) {
         Some(Outcome::Answered(_)) => Ok(true),
         Some(Outcome::Silent) => Ok(false),
         Some(Outcome::Elsewhere(at)) => {
@@ -292,6 +292,16 @@ fn filtering_of(machine: &Discovery, suite: usize) -> Result<Filtering, String> 
         }
         Some(Outcome::Unsendable) => Err("the test could not be sent".to_owned()),
         None => Err("the test did not end".to_owned()),
+    };
+    let tested = |change, from| {
+        let let_in = says(Test::Filtering(change), from)?;
+        if let_in && !says(Test::Again(change), from)? {
+            return Err(format!(
+                "one fresh port let in {from}, another did not: \
+                 an earlier mapping is still open; try again later"
+            ));
+        }
+        Ok(let_in)
     };
     let this: Suite = machine.suites[suite];
     if tested(BOTH, this.other)? {
@@ -437,6 +447,7 @@ fn evidence(machine: &Discovery, probe: &Probe) -> Evidence {
         Test::Mapping(change) => format!("mapping-other-{}", name(change)),
         Test::Control => "control".to_owned(),
         Test::Filtering(change) => format!("filtering-other-{}", name(change)),
+        Test::Again(change) => format!("filtering-other-{}-again", name(change)),
         Test::Capable(change) => format!("server-can-change-{}", name(change)),
         Test::Hairpin => "hairpin".to_owned(),
         Test::Fragments => "fragments".to_owned(),
