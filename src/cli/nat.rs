@@ -367,10 +367,10 @@ impl Answers {
             ..self.local
         };
         let ended = {
-            let mut told = Instant::now();
+            let mut told: Option<Instant> = None;
             let mut tell = |machine: &Lifetime| {
-                if told.elapsed() >= TELL {
-                    told = Instant::now();
+                if machine.is_under_way() && told.is_none_or(|told| told.elapsed() >= TELL) {
+                    told = Some(Instant::now());
                     ctx.ui.phase(&progress(machine));
                 }
             };
@@ -551,16 +551,14 @@ fn words(trouble: Trouble) -> &'static str {
 
 fn progress(machine: &Lifetime) -> String {
     let Span { lived, gone } = machine.known();
-    let bounds = match gone {
-        Some(gone) => format!(
-            "more than {} s, at most {} s",
-            lived.as_secs(),
-            gone.as_secs()
-        ),
-        None => format!("more than {} s", lived.as_secs()),
-    };
+    let gone = gone.map_or(String::new(), |gone| {
+        format!(", at most {} s", gone.as_secs())
+    });
     let left = human::duration(machine.remaining());
-    format!("how long a mapping lives: {bounds}; {left} to go at most")
+    format!(
+        "mapping lives over {} s{gone}; up to {left} to go",
+        lived.as_secs()
+    )
 }
 
 /// Reads `FROM..TO`; either may be left out.

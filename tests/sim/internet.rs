@@ -201,7 +201,7 @@ impl Internet {
         });
         let start = Instant::now();
         let mut machine = Discovery::new(start, [7; 32], targets.collect());
-        let (took, packets) = self.run(start, nat, kinds, &mut machine);
+        let (took, packets) = self.run(start, nat, kinds, &mut machine, |_, _| {});
         let report = machine.report();
         Ran {
             report,
@@ -210,8 +210,14 @@ impl Internet {
         }
     }
 
-    /// Searches the lifetime of a mapping with the first of these servers, to its end.
-    pub fn lifetime(&self, nat: Nat, kind: Kind, most: Duration) -> (Lifetime, Duration) {
+    /// Searches the lifetime of a mapping with this server, to its end. Returns also what it said
+    /// from time to time of how long it may still take.
+    pub fn lifetime(
+        &self,
+        nat: Nat,
+        kind: Kind,
+        most: Duration,
+    ) -> (Lifetime, Duration, Vec<(Duration, Duration)>) {
         let start = Instant::now();
         let server = host(0, kind).places.primary;
         let known = Span {
@@ -220,16 +226,22 @@ impl Internet {
         };
         let resolution = Duration::from_secs(2);
         let mut machine = Lifetime::new(start, [7; 32], server, known, most, resolution);
-        let (took, _) = self.run(start, nat, &[kind], &mut machine);
-        (machine, took)
+        let mut estimates = vec![];
+        let (took, _) = self.run(start, nat, &[kind], &mut machine, |now, machine| {
+            if machine.is_under_way() {
+                estimates.push((now - start, machine.remaining()));
+            }
+        });
+        (machine, took, estimates)
     }
 
-    fn run(
+    fn run<M: Machine>(
         &self,
         start: Instant,
         nat: Nat,
         kinds: &[Kind],
-        machine: &mut impl Machine,
+        machine: &mut M,
+        mut watch: impl FnMut(Instant, &M),
     ) -> (Duration, u64) {
         let mut dice = Dice::new(self.seed);
         let mut hosts: Vec<Deviant> = kinds
@@ -304,6 +316,7 @@ impl Internet {
                 Output::Done => break,
                 Output::Idle(until) => until,
             };
+            watch(now, machine);
             match wire.peek() {
                 Some(Reverse(packet)) if packet.at <= idle => {
                     let Reverse(packet) = wire.pop().unwrap();

@@ -274,7 +274,7 @@ fn a_lifetime_is_found_whatever_it_is_and_however_the_nat_maps() {
                     seed: u64::from(lifetime),
                     stale: None,
                 };
-                let (machine, took) = internet.lifetime(nat, Kind::Full, 5000 * second);
+                let (machine, took, estimates) = internet.lifetime(nat, Kind::Full, 5000 * second);
                 assert_eq!(machine.trouble(), None, "{nat:?}");
                 let known = machine.known();
                 let gone = known.gone.unwrap();
@@ -286,6 +286,9 @@ fn a_lifetime_is_found_whatever_it_is_and_however_the_nat_maps() {
                 assert!(gone + 3 * second >= nat.lifetime, "{known:?} {nat:?}");
                 assert!(gone <= known.lived + 2 * second, "{known:?} {nat:?}");
                 assert!(took < nat.lifetime * 6 + 60 * second, "{took:?} {nat:?}");
+                for (at, left) in estimates {
+                    assert!(at + left >= took, "{at:?} {left:?} {took:?} {nat:?}");
+                }
             }
         }
     }
@@ -304,7 +307,7 @@ fn a_mapping_that_never_ends_is_said_to_have_lived_as_long_as_it_was_watched() {
         stale: None,
     };
     let most = Duration::from_hours(1);
-    let (machine, took) = internet.lifetime(nat, Kind::Full, most);
+    let (machine, took, _) = internet.lifetime(nat, Kind::Full, most);
     assert_eq!((machine.known().lived, machine.known().gone), (most, None));
     assert!(took < most + Duration::from_mins(1));
 }
@@ -322,7 +325,7 @@ fn a_server_that_cannot_help_with_the_lifetime_is_noticed_at_once() {
         (Kind::Silent, Trouble::Silent),
         (Kind::Lying, Trouble::NoResponsePort),
     ] {
-        let (machine, took) = internet.lifetime(nat, kind, Duration::from_hours(1));
+        let (machine, took, _) = internet.lifetime(nat, kind, Duration::from_hours(1));
         assert_eq!(machine.trouble(), Some(trouble), "{kind:?}");
         assert!(took < Duration::from_secs(10), "{took:?}");
     }

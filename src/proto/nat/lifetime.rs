@@ -22,6 +22,8 @@ const TRIES: usize = 8;
 const INTERVAL: Duration = Duration::from_millis(250);
 /// How long the answer to the last question may take.
 const SETTLE: Duration = Duration::from_secs(1);
+/// What a round takes beside the idle time, at most: a mapping is made, and asked about.
+const ROUND: Duration = Duration::from_secs(5);
 /// The socket that asks about the others.
 const ASKER: SocketId = 0;
 /// The longest search bound, and so the most sockets are bounded by the grid.
@@ -136,32 +138,58 @@ impl Lifetime {
         self.known
     }
 
+    /// Whether the method was shown to work, and so what [`Self::remaining`] says means something.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.proven
+    }
+
     /// Why the search ended without its result.
     #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
         self.trouble
     }
 
-    /// How long the search may still take, at most: this round, and the rounds that the bounds of
-    /// now make necessary.
+    /// How long the search may still take, at most: this round, and the rounds that its worst
+    /// result would make necessary.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         let left = |holder: &Holder| match holder.mapped {
             Some((_, at)) => (at + holder.idle).saturating_duration_since(self.now),
             None => holder.idle,
         };
-        let open = self.holders.iter().filter(|holder| holder.lives.is_none());
-        let round = open.map(left).max().unwrap_or_default();
-        let Some(gone) = self.known.gone else {
-            return round;
-        };
-        let mut width = gone.saturating_sub(self.known.lived);
-        let mut rounds = 0;
-        while width > self.resolution && rounds < 16 {
-            width /= BETWEEN + 1;
-            rounds += 1;
+        let mut open: Vec<(Duration, Duration)> = self
+            .holders
+            .iter()
+            .filter(|holder| holder.lives.is_none())
+            .map(|holder| (holder.idle, left(holder)))
+            .collect();
+        open.sort_unstable();
+        // All of them live on: then the round is the rest, or what is known to be gone is neared.
+        let round = open
+            .last()
+            .map_or(Duration::ZERO, |(_, left)| *left + ROUND);
+        let mut lived = self.known.lived;
+        let mut worst = round;
+        for (idle, left) in open {
+            worst = worst.max(left + ROUND + self.rounds(lived, idle));
+            lived = lived.max(idle);
         }
-        round + gone * rounds
+        match self.known.gone {
+            Some(gone) => worst.max(round + self.rounds(lived, gone)),
+            None => worst,
+        }
+    }
+
+    /// How long it takes to near two bounds to the resolution.
+    fn rounds(&self, lived: Duration, gone: Duration) -> Duration {
+        let mut width = gone.saturating_sub(lived);
+        let mut all = Duration::ZERO;
+        while width > self.resolution && all < LONGEST * 4 {
+            width = (width / (BETWEEN + 1)).max(self.resolution);
+            all += gone + ROUND;
+        }
+        all
     }
 
     fn hold(&mut self, idle: Duration) {
