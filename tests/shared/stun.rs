@@ -26,6 +26,10 @@ pub enum Kind {
     IgnoresChange,
     /// Names another address, from which nothing ever comes.
     DeadOther,
+    /// Speaks RFC 3489 only: MAPPED-ADDRESS and CHANGED-ADDRESS.
+    Old,
+    /// Is behind a gateway that writes inner addresses into what passes (an ALG).
+    Rewritten,
 }
 
 /// A server of a kind.
@@ -57,7 +61,9 @@ impl Deviant {
         from: SocketAddr,
         bytes: &[u8],
     ) -> Option<Answer> {
+        const MAPPED_ADDRESS: u16 = 0x0001;
         const CHANGE_REQUEST: u16 = 0x0003;
+        const CHANGED_ADDRESS: u16 = 0x0005;
         const OTHER_ADDRESS: u16 = 0x802C;
 
         if !self.places.sockets().contains(&at) || self.kind == Kind::Silent {
@@ -75,7 +81,23 @@ impl Deviant {
         let mut answer = self
             .server
             .handle_request(now, Transport::Udp, at, from, bytes)?;
+        let other = Message::read(&answer.bytes).ok()?.other_address();
         match self.kind {
+            Kind::Old => {
+                let old = Builder::new(Class::Success, request.id).address(MAPPED_ADDRESS, from);
+                answer.bytes = match other {
+                    Some(other) => old.address(CHANGED_ADDRESS, other),
+                    None => old,
+                }
+                .finish();
+            }
+            Kind::Rewritten => {
+                let inner = SocketAddr::from(([192, 168, 1, 10], 1234));
+                answer.bytes = Builder::new(Class::Success, request.id)
+                    .xor_mapped_address(from)
+                    .address(MAPPED_ADDRESS, inner)
+                    .finish();
+            }
             Kind::WrongSocket if changes => answer.from = at,
             Kind::DeadOther if away(answer.from) || answer.from.port() != at.port() => return None,
             Kind::Lying => {

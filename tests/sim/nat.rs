@@ -86,6 +86,22 @@ fn every_nat_is_recognised_on_a_clean_link() {
 }
 
 #[test]
+fn a_run_over_a_long_way_ends_soon_too() {
+    for nat in every_nat() {
+        let internet = Internet {
+            delay: Duration::from_millis(75),
+            loss: 0.0,
+            seed: 1,
+            stale: None,
+        };
+        let ran = internet.discover(nat, &[Kind::Full, Kind::Plain]);
+        assert_eq!(ran.report.filtering, nat.filtering, "{nat:?}");
+        assert!(ran.took < Duration::from_secs(3), "{:?} {nat:?}", ran.took);
+        println!("{:?}", ran.took);
+    }
+}
+
+#[test]
 fn loss_never_makes_a_wrong_verdict() {
     for (loss, unknowns) in [(0.1, 0.02), (0.3, 0.6)] {
         let (mut runs, mut unknown) = (0, 0);
@@ -187,6 +203,24 @@ fn a_server_that_lies_is_outvoted_and_named() {
         .map(|server| server.dissents)
         .collect();
     assert_eq!(dissent, [false, true, false]);
+}
+
+#[test]
+fn a_server_of_rfc_3489_is_as_good() {
+    for nat in every_nat() {
+        let report = run(nat, 0.0, 1, &[Kind::Old]).report;
+        let found = (report.mapping, report.filtering);
+        assert_eq!(found, (nat.mapping, nat.filtering), "{nat:?} {report:#?}");
+        assert_eq!(report.rewritten, None, "there is one address to see");
+    }
+}
+
+#[test]
+fn an_alg_that_rewrites_addresses_is_noticed_and_not_believed() {
+    let nat = usual(Filtering::AddressDependent);
+    let report = run(nat, 0.0, 1, &[Kind::Rewritten]).report;
+    assert_eq!(report.rewritten, Some(true));
+    assert_eq!(report.public.unwrap().ip(), OUTER);
 }
 
 #[test]

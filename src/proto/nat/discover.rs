@@ -136,6 +136,7 @@ pub(super) enum Outcome {
 pub(super) struct Answer {
     pub(super) from: SocketAddr,
     pub(super) mapped: Option<SocketAddr>,
+    /// The plain address beside an XOR-ed one.
     pub(super) plain: Option<SocketAddr>,
     pub(super) other: Option<SocketAddr>,
     pub(super) rtt: Duration,
@@ -801,7 +802,9 @@ impl Probe {
             self.outcome = Some(Outcome::Answered(Answer {
                 from,
                 mapped: message.mapped_address(),
-                plain: message.address(attribute::MAPPED_ADDRESS),
+                plain: message
+                    .xor_mapped_address()
+                    .and_then(|_| message.address(attribute::MAPPED_ADDRESS)),
                 other: message.other_address(),
                 rtt: now.saturating_duration_since(at),
                 software: message.software().map(str::to_owned),
