@@ -42,6 +42,22 @@ pub fn silent(message: &str) -> Failure {
         .hint("is the network up? other servers can be named with --stun")
 }
 
+/// The failure that no server can be asked from here.
+pub fn unasked(error: std::io::Error) -> Failure {
+    use std::io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable};
+    let failure = match error.kind() {
+        NetworkUnreachable | NetworkDown | HostUnreachable => {
+            Failure::incomplete("no network leads to the servers")
+                .kind("no-network")
+                .hint("is the network up? has this machine a default route?")
+        }
+        _ => Failure::incomplete("cannot open a UDP socket")
+            .kind("system")
+            .hint("--bind takes an address of this machine and a free port"),
+    };
+    failure.because(error)
+}
+
 /// Looks all names up, side by side: SRV records first where no port was given (RFC 8489 §8). Of
 /// each server one address a family in use, IPv4 first; or why there is none.
 pub async fn look_up(

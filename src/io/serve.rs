@@ -13,8 +13,10 @@ use crate::proto::stun::Message;
 use crate::proto::stun::message::HEADER;
 use crate::proto::stun::server::{Counters, MAX_REQUEST, Places, Server, Transport};
 
-/// TCP connections at a time; more wait to be accepted.
+/// TCP connections at a time; more wait to be accepted. The machine bounds those of one source.
 const MAX_CONNECTIONS: usize = 256;
+/// Connections at a time that are told metrics.
+const MAX_READERS: usize = 16;
 /// How long a connection may say nothing.
 const IDLE: Duration = Duration::from_secs(15);
 /// Requests on one connection.
@@ -153,12 +155,17 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         };
         match listener.accept().await {
             Ok((stream, from)) => {
+                if !shared.machine().handle_connected(from.ip()) {
+                    log::debug!("TCP from {from}: its source has too many connections");
+                    continue;
+                }
                 permit.forget();
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     if let Err(error) = serve_stream(&shared, stream, from).await {
                         log::debug!("TCP from {from}: {error}");
                     }
+                    shared.machine().handle_disconnected(from.ip());
                     shared.connections.add_permits(1);
                 });
             }
@@ -215,7 +222,10 @@ pub async fn serve_metrics(
 ) -> std::convert::Infallible {
     /// The longest request that is read, in bytes.
     const LONGEST: usize = 4096;
+    let readers = Arc::new(Semaphore::new(MAX_READERS));
     loop {
+        let permit = Arc::clone(&readers).acquire_owned().await;
+        let permit = permit.expect("nobody closes it");
         let mut stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -226,6 +236,7 @@ pub async fn serve_metrics(
         };
         let text = render();
         tokio::spawn(async move {
+            let _permit = permit;
             let answer = async {
                 let mut request = vec![];
                 let mut buffer = [0; 512];

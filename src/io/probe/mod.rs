@@ -9,4 +9,4 @@ mod tls;
 pub use drive::{Local, run, run_watched};
 pub use srv::look_up;
 pub use stream::{Said, ask_tcp};
-pub use tls::Trust;
+pub use tls::{Trust, is_untrusted};
