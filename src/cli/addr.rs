@@ -223,7 +223,8 @@ impl Asker<'_> {
             )
         } else {
             // Where one family could be asked, its silence counts.
-            unasked.filter(|_| !asked).map(servers::unasked)
+            let unasked = unasked.filter(|_| !asked);
+            unasked.map(|error| servers::unasked(error, &self.args.net))
         };
         // Silence over UDP may be the server's or the network's: TCP at the same place tells.
         let silent: Vec<Question> = v4

@@ -181,7 +181,7 @@ impl Found {
         };
         let (v4, v6) = match (v4, v6) {
             (Err(error), Err(_) | Ok(None)) | (Ok(None), Err(error)) => {
-                return Err(servers::unasked(error));
+                return Err(servers::unasked(error, net));
             }
             (v4, v6) => (v4.ok().flatten(), v6.ok().flatten()),
         };

@@ -8,6 +8,7 @@ use clap::ValueHint;
 use super::common::{Bind, ScreenArgs, Switch};
 use super::failure::Failure;
 use super::server::DEFAULT_PORT;
+use super::token::scope;
 use super::ui::Ctx;
 use crate::exit::Exit;
 use crate::io::peer::local_addresses;
@@ -15,6 +16,7 @@ use crate::io::random;
 use crate::io::serve::{StunServer, serve_metrics};
 use crate::proto::stun::limit::Limiter;
 use crate::proto::stun::server::{Counters, Places, Server};
+use crate::report::human;
 use crate::report::model::{ServeCounters, ServeListening};
 
 /// Serve STUN, for labs, CI and small teams
@@ -159,13 +161,18 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         ctx.ui.object(&last)?;
     } else {
         ctx.ui.note(&format!(
-            "{} requests: {} answered ({} from elsewhere), {} refused, {} too often, {} ignored",
-            last.received, last.answered, last.changed, last.refused, last.limited, last.ignored
+            "{}: {} answered ({} from elsewhere), {} refused, {} too often, {} ignored",
+            human::count(last.received as usize, "request"),
+            last.answered,
+            last.changed,
+            last.refused,
+            last.limited,
+            last.ignored
         ));
         if last.crowded > 0 {
             ctx.ui.note(&format!(
-                "{} connections closed at once: their source had too many",
-                last.crowded
+                "{} closed at once: the source had too many",
+                human::count(last.crowded as usize, "connection")
             ));
         }
     }
@@ -279,13 +286,9 @@ impl Args {
     }
 }
 
-/// Whether two addresses are of one kind: a private one is no second to a public one.
+/// Whether two addresses reach equally far: a private one is no second to a public one.
 fn same_reach(a: IpAddr, b: IpAddr) -> bool {
-    let private = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback(),
-    };
-    a != b && private(a) == private(b)
+    a != b && scope(a) == scope(b)
 }
 
 fn listening(places: &[Places], metrics: Option<SocketAddr>) -> ServeListening {
@@ -397,6 +400,7 @@ mod tests {
         assert_eq!(told, ["198.51.100.1:3478 198.51.100.2:3479"]);
         let told = alone(&["--alternate", "192.168.1.3:4000"]);
         assert_eq!(told, ["192.168.1.2:3478 192.168.1.3:4000"]);
+        assert!(places(&["--alternate", "127.0.0.2"], &MIXED).is_err());
         let failure = places(&["--alternate", "198.51.100.9"], &MIXED[..1]).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(

@@ -42,18 +42,23 @@ pub fn silent(message: &str) -> Failure {
         .hint("is the network up? other servers can be named with --stun")
 }
 
-/// The failure that no server can be asked from here.
-pub fn unasked(error: std::io::Error) -> Failure {
-    use std::io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable};
-    let failure = match error.kind() {
-        NetworkUnreachable | NetworkDown | HostUnreachable => {
-            Failure::incomplete("no network leads to the servers")
-                .kind("no-network")
-                .hint("is the network up? has this machine a default route?")
-        }
-        _ => Failure::incomplete("cannot open a UDP socket")
+/// The failure that no socket leads to the servers.
+pub fn unasked(error: std::io::Error, net: &NetArgs) -> Failure {
+    use std::io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
+    let unreachable = match error.kind() {
+        HostUnreachable | NetworkDown | NetworkUnreachable => true,
+        // A machine without an address of the family has none that packets could leave from.
+        AddrNotAvailable => net.bind.is_none(),
+        _ => false,
+    };
+    let failure = if unreachable {
+        Failure::incomplete("no network leads to the servers")
+            .kind("no-network")
+            .hint("is the network up? has this machine a default route?")
+    } else {
+        Failure::incomplete("cannot open a UDP socket")
             .kind("system")
-            .hint("--bind takes an address of this machine and a free port"),
+            .hint("--bind takes an address of this machine and a free port")
     };
     failure.because(error)
 }
