@@ -16,8 +16,17 @@ const MAY_SEE: [(&str, &[&str]); 5] = [
 const PURE_CRATES: [(&str, &[&str]); 3] = [
     (
         "proto",
-        // `image` and `rqrr` turn the bytes of a picture into the text of a QR code.
-        &["blake3", "image", "rqrr", "rtc_stun", "serde", "serde_json"],
+        // `image` and `rqrr` turn the bytes of a picture into the text of a QR code, `simple_dns`
+        // those of a DNS answer into its records.
+        &[
+            "blake3",
+            "image",
+            "rqrr",
+            "rtc_stun",
+            "serde",
+            "serde_json",
+            "simple_dns",
+        ],
     ),
     (
         "report",
