@@ -307,10 +307,17 @@ fn success(
 }
 
 /// The types that may not be skipped and are not understood (RFC 8489 §6.3.1). Where there is no
-/// other address, CHANGE-REQUEST is one of them (RFC 5780 §6.1): an answer would be a lie.
+/// other address, CHANGE-REQUEST is one of them (RFC 5780 §6.1): an answer would be a lie. But one
+/// that asks for no change, as some old clients add to each request, is granted anywhere.
 fn unknown(request: Message<'_>, discovery: bool) -> Vec<u16> {
+    const NONE: Change = Change {
+        ip: false,
+        port: false,
+    };
+    let change = request.attribute(attribute::CHANGE_REQUEST);
+    let unchanged = change.and_then(Change::read) == Some(NONE);
     let known = |kind| match kind {
-        attribute::CHANGE_REQUEST => discovery,
+        attribute::CHANGE_REQUEST => discovery || unchanged,
         // Credentials are not asked for, so they mean nothing (RFC 8489 §9).
         attribute::USERNAME
         | attribute::MESSAGE_INTEGRITY
@@ -439,12 +446,16 @@ mod tests {
         };
         let plain = ask(places, "198.51.100.1:3478", &request().finish()).unwrap();
         assert_eq!(Message::read(&plain.bytes).unwrap().other_address(), None);
-        let change = Change {
-            ip: true,
-            port: true,
+        let change = |ip, port| {
+            let asked = request().change_request(Change { ip, port }).finish();
+            ask(places, "198.51.100.1:3478", &asked).unwrap()
         };
-        let asked = request().change_request(change).finish();
-        let answer = ask(places, "198.51.100.1:3478", &asked).unwrap();
+        let none = change(false, false);
+        let none = Message::read(&none.bytes).unwrap();
+        assert_eq!(none.mapped_address(), Some(addr("192.0.2.1:5000")));
+        assert_eq!(refusal(&change(false, true)), 420);
+        assert_eq!(refusal(&change(true, false)), 420);
+        let answer = change(true, true);
         let read = Message::read(&answer.bytes).unwrap();
         assert_eq!(read.error_code(), Some((420, "Unknown Attribute")));
         assert_eq!(
