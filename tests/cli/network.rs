@@ -175,7 +175,12 @@ fn scripts_get_one_object_and_the_failure_beside_a_report_in_words() {
 /// Runs a test that takes the network away, or says why it cannot be run.
 fn with_unshare<F: FnOnce()>(test: F) {
     let root = geteuid().is_root().then_some(()).ok_or("root".to_owned());
-    let missing = tools::missing(&[("unshare", "util-linux")]).and(root);
+    let programs = [
+        ("unshare", "util-linux"),
+        ("nsenter", "util-linux"),
+        ("ip", "iproute2"),
+    ];
+    let missing = tools::missing(&programs).and(root);
     tools::run(tools::name_of::<F>(), missing, test);
 }
 
@@ -203,6 +208,42 @@ fn without_a_network_the_failure_says_so_and_what_to_try() {
             );
             assert!(ran.stderr.ends_with(&error), "{ran:#?}");
         }
+    });
+}
+
+#[test]
+fn a_family_that_the_machine_does_not_have_does_not_spoil_the_other() {
+    with_unshare(|| {
+        let env = Env::new().var("PATH", &tools::search_path());
+        let mut command = env.command("unshare");
+        command.args([
+            "--net",
+            "sh",
+            "-c",
+            "ip link set lo up && exec \"$@\"",
+            "sh",
+        ]);
+        command.args([KNOTHOLE, "serve", "--stun", "--listen", "127.0.0.1"]);
+        let server = Process::spawn(command, Stdio::null(), Stdio::piped());
+        let url = server.line(0);
+        let beside = |servers: &[&str]| {
+            let mut command = env.command("nsenter");
+            command.arg(format!("--net=/proc/{}/ns/net", server.id()));
+            command.args([KNOTHOLE, "addr", "--json"]).args(servers);
+            Ran::of(command.output().unwrap())
+        };
+        let ran = beside(&[&url, "2001:db8::1"]);
+        let report: AddrReport = one(&ran);
+        assert_eq!((ran.code, report.udp), (0, Udp::Ok), "{ran:#?}");
+        assert_eq!(report.ipv4, Some("127.0.0.1".parse().unwrap()));
+        assert!(report.servers[1].error.is_some(), "{report:?}");
+        // One that could be asked is silent, and that is what is told then.
+        let ran = beside(&[DEAD, "2001:db8::1"]);
+        assert_eq!(ran.code, 3);
+        assert!(
+            ran.stderr.contains("error: no server told an address\n"),
+            "{ran:#?}"
+        );
     });
 }
 
