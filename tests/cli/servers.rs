@@ -58,13 +58,13 @@ fn run(env: &Env, args: &[&str]) -> Ran {
 #[test]
 fn where_only_tcp_answers_udp_is_blocked() {
     let env = Env::new();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     // Held, and silent.
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let at = udp.local_addr().unwrap();
-    accept(TcpListener::bind(at).unwrap(), |mut stream, from| {
+    let _udp = UdpSocket::bind(tcp.local_addr().unwrap()).unwrap();
+    let server = tcp.local_addr().unwrap().to_string();
+    accept(tcp, |mut stream, from| {
         let _ = answer(&mut stream, from);
     });
-    let server = at.to_string();
     let ran = run(&env, &["addr", &server]);
     assert_eq!(ran.code, 0, "{ran:#?}");
     assert_eq!(
