@@ -17,7 +17,7 @@ const PURE_CRATES: [(&str, &[&str]); 3] = [
     (
         "proto",
         // `image` and `rqrr` turn the bytes of a picture into the text of a QR code, `httparse` and
-        // `roxmltree` what a router says into its words.
+        // `roxmltree` what a router says into its words, `simple_dns` a DNS answer into its records.
         &[
             "blake3",
             "httparse",
@@ -27,6 +27,7 @@ const PURE_CRATES: [(&str, &[&str]); 3] = [
             "rtc_stun",
             "serde",
             "serde_json",
+            "simple_dns",
         ],
     ),
     (

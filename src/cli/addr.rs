@@ -89,10 +89,10 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
             let count = human::count(asker.servers.len(), "STUN server");
             ctx.ui.phase(&format!("asking {count}"));
         }
-        let report = tokio::select! {
+        let (report, trouble) = tokio::select! {
             biased;
             cause = ctx.stop.wait() => return Err(Failure::interrupted(cause)),
-            report = asker.ask() => report?,
+            asked = asker.ask() => asked,
         };
         ctx.ui.end_phase();
         let changed = told.as_ref().is_none_or(|before| {
@@ -101,7 +101,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         let Some(every) = args.watch else {
             show(&report, &ctx)?;
             return if report.ipv4.is_none() && report.ipv6.is_none() {
-                Err(servers::silent("no server told an address"))
+                Err(trouble.unwrap_or_else(|| servers::silent("no server told an address")))
             } else {
                 Ok(Exit::Done)
             };
@@ -119,9 +119,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
 }
 
 fn show(report: &AddrReport, ctx: &Ctx) -> Result<(), Failure> {
-    if ctx.ui.json() {
-        return ctx.ui.object(report);
-    }
+    ctx.ui.report(report)?;
     if ctx.ui.quiet() {
         for ip in [report.ipv4, report.ipv6].into_iter().flatten() {
             ctx.ui.result(&ip.to_string())?;
@@ -135,9 +133,7 @@ fn show(report: &AddrReport, ctx: &Ctx) -> Result<(), Failure> {
 
 /// One line a change: the moment, and the addresses from then on.
 fn show_change(report: &AddrReport, ctx: &Ctx) -> Result<(), Failure> {
-    if ctx.ui.json() {
-        return ctx.ui.object(report);
-    }
+    ctx.ui.report(report)?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -172,7 +168,8 @@ struct Question {
 }
 
 impl Asker<'_> {
-    async fn ask(&self) -> Result<AddrReport, Failure> {
+    /// Asks all, and says what else than silence may explain that nothing was told.
+    async fn ask(&self) -> (AddrReport, Option<Failure>) {
         let mut rows = vec![];
         let (mut v4, mut v6, mut streams) = (vec![], vec![], vec![]);
         for (server, addrs) in servers::look_up(&self.servers, &self.args.net).await {
@@ -200,9 +197,35 @@ impl Asker<'_> {
             self.over_udp(&v6),
             self.over_streams(&streams)
         );
-        rows.extend(by_v4?);
-        rows.extend(by_v6?);
+        let (mut asked, mut unasked) = (false, None);
+        for (questions, answers) in [(&v4, by_v4), (&v6, by_v6)] {
+            match answers {
+                Ok(answers) => {
+                    asked |= !answers.is_empty();
+                    rows.extend(answers);
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    let unasked_row = |question| row_of(question, Err(why.clone()));
+                    rows.extend(questions.iter().map(unasked_row));
+                    unasked = Some(error);
+                }
+            }
+        }
+        let (by_stream, untrusted) = by_stream;
         rows.extend(by_stream);
+        let trouble = if untrusted {
+            let failure = Failure::incomplete("no server told an address and proved its name");
+            Some(
+                failure
+                    .kind("untrusted")
+                    .hint("--insecure takes any certificate"),
+            )
+        } else {
+            // Where one family could be asked, its silence counts.
+            let unasked = unasked.filter(|_| !asked);
+            unasked.map(|error| servers::unasked(error, &self.args.net))
+        };
         // Silence over UDP may be the server's or the network's: TCP at the same place tells.
         let silent: Vec<Question> = v4
             .into_iter()
@@ -220,7 +243,7 @@ impl Asker<'_> {
                 question
             })
             .collect();
-        let instead = self.over_streams(&silent).await;
+        let (instead, _) = self.over_streams(&silent).await;
         rows.extend(instead.into_iter().filter(|row| row.mapped.is_some()));
         let order = |row: &AddrServer| {
             let same = |server: &StunServer| {
@@ -230,27 +253,20 @@ impl Asker<'_> {
             self.servers.iter().position(same)
         };
         rows.sort_by_key(order);
-        Ok(judge(rows))
+        (judge(rows), trouble)
     }
 
-    async fn over_udp(&self, questions: &[Question]) -> Result<Vec<AddrServer>, Failure> {
+    async fn over_udp(&self, questions: &[Question]) -> std::io::Result<Vec<AddrServer>> {
         let Some(first) = questions.first() else {
             return Ok(vec![]);
         };
-        let system = |error: std::io::Error| {
-            Failure::incomplete("cannot ask over UDP")
-                .kind("system")
-                .because(error)
-        };
-        let seed = random().map_err(system)?;
+        let seed = random()?;
         let targets = questions.iter().map(|question| Target {
             name: question.server.to_string(),
             addr: question.addr,
         });
         let mut machine = Discovery::survey(Instant::now(), seed, targets.collect());
-        probe::run(&mut machine, first.addr, self.args.net.local())
-            .await
-            .map_err(system)?;
+        probe::run(&mut machine, first.addr, self.args.net.local()).await?;
         let report = machine.report();
         let rows = questions
             .iter()
@@ -264,12 +280,13 @@ impl Asker<'_> {
                     }),
                     _ => Err("no answer over UDP".to_owned()),
                 };
-                row(&question.server, Some(question.addr), said)
+                row_of(question, said)
             });
         Ok(rows.collect())
     }
 
-    async fn over_streams(&self, questions: &[Question]) -> Vec<AddrServer> {
+    /// Asks over TCP and TLS; also says whether a certificate was refused.
+    async fn over_streams(&self, questions: &[Question]) -> (Vec<AddrServer>, bool) {
         let mut asking = tokio::task::JoinSet::new();
         for (at, question) in questions.iter().cloned().enumerate() {
             let (trust, bound) = (self.trust.clone(), self.args.timeout);
@@ -281,19 +298,35 @@ impl Asker<'_> {
                     }
                     _ => probe::ask_tcp(question.addr, bound).await,
                 };
+                let untrusted = said.as_ref().is_err_and(probe::is_untrusted);
                 let said = said.map_err(|error| match error.kind() {
                     std::io::ErrorKind::TimedOut => {
                         format!("no answer within {}", human::duration(bound))
                     }
                     _ => error.to_string(),
                 });
-                (at, row(&question.server, Some(question.addr), said))
+                (at, row_of(&question, said), untrusted)
             });
         }
         let mut rows = asking.join_all().await;
-        rows.sort_by_key(|(at, _)| *at);
-        rows.into_iter().map(|(_, row)| row).collect()
+        rows.sort_by_key(|(at, ..)| *at);
+        let untrusted = rows.iter().any(|(.., untrusted)| *untrusted);
+        (rows.into_iter().map(|(_, row, _)| row).collect(), untrusted)
     }
+}
+
+/// A question and what came of it. Asked over IPv6 a server may see IPv4, behind a NAT64 (RFC 6146);
+/// the other way about it is a lie.
+fn row_of(question: &Question, said: Result<Said, String>) -> AddrServer {
+    let said = said.and_then(|said| {
+        let mapped = said.mapped.ip().to_canonical();
+        if mapped.is_ipv4() || question.addr.is_ipv6() {
+            Ok(said)
+        } else {
+            Err(format!("tells an address of another family: {mapped}"))
+        }
+    });
+    row(&question.server, Some(question.addr), said)
 }
 
 fn row(server: &StunServer, addr: Option<SocketAddr>, said: Result<Said, String>) -> AddrServer {

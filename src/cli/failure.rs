@@ -107,15 +107,19 @@ impl Failure {
             })
     }
 
+    /// Returns what happened and what caused it, for scripts.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let message = std::iter::once(self.message.clone());
+        message.chain(self.causes()).collect::<Vec<_>>().join(": ")
+    }
+
     /// Returns the event that `--json` prints.
     #[must_use]
     pub fn event(&self) -> Event {
-        let message = std::iter::once(self.message.clone())
-            .chain(self.causes())
-            .collect::<Vec<_>>();
         Event::Error {
             kind: self.kind.to_owned(),
-            message: message.join(": "),
+            message: self.in_one_line(),
             hint: self.hint.clone(),
         }
     }

@@ -119,9 +119,8 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         report = asked => report,
     }?;
     ctx.ui.end_phase();
-    if ctx.ui.json() {
-        ctx.ui.object(&report)?;
-    } else {
+    ctx.ui.report(&report)?;
+    if !ctx.ui.json() {
         let palette = ctx.ui.out();
         if args.explain {
             ctx.ui
@@ -203,9 +202,7 @@ impl Found {
         };
         let (v4, v6) = match (v4, v6) {
             (Err(error), Err(_) | Ok(None)) | (Ok(None), Err(error)) => {
-                return Err(Failure::incomplete("cannot open a UDP socket")
-                    .kind("system")
-                    .because(error));
+                return Err(servers::unasked(error, &args.net));
             }
             (v4, v6) => (v4.ok().flatten(), v6.ok().flatten()),
         };

@@ -70,15 +70,14 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         result = test(&mut steps) => result,
     };
     let total = steps.done.iter().map(|step| step.ms).sum();
-    if ctx.ui.json() {
-        let ok = result.is_ok();
-        ctx.ui.object(&SelftestReport {
-            command: "selftest".to_owned(),
-            ok,
-            ms: total,
-            steps: steps.done,
-        })?;
-    } else if result.is_ok() {
+    ctx.ui.report(&SelftestReport {
+        command: "selftest".to_owned(),
+        ok: result.is_ok(),
+        ms: total,
+        error: result.as_ref().err().map(Failure::in_one_line),
+        steps: steps.done,
+    })?;
+    if result.is_ok() {
         ctx.ui.result(&format!(
             "ok: this build works on this machine ({total:.0} ms)"
         ))?;

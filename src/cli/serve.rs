@@ -8,6 +8,7 @@ use clap::ValueHint;
 use super::common::{Bind, ScreenArgs, Switch};
 use super::failure::Failure;
 use super::server::DEFAULT_PORT;
+use super::token::scope;
 use super::ui::Ctx;
 use crate::exit::Exit;
 use crate::io::peer::local_addresses;
@@ -15,6 +16,7 @@ use crate::io::random;
 use crate::io::serve::{StunServer, serve_metrics};
 use crate::proto::stun::limit::Limiter;
 use crate::proto::stun::server::{Counters, Places, Server};
+use crate::report::human;
 use crate::report::model::{ServeCounters, ServeListening};
 
 /// Serve STUN, for labs, CI and small teams
@@ -79,7 +81,7 @@ const TELL: Duration = Duration::from_secs(10);
 /// # Errors
 /// An address cannot be served, or the user ended it.
 pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
-    let places = args.places()?;
+    let places = args.places(&local_addresses())?;
     let system = |what: &str| Failure::incomplete(what.to_owned()).kind("system");
     let seed = random().map_err(|error| system("the system has no entropy").because(error))?;
     let limiter = Limiter::new(args.rate, args.rate.saturating_mul(2), seed);
@@ -96,14 +98,19 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         };
         system("cannot serve").because(error).hint(hint)
     })?;
-    let metrics =
-        match args.metrics {
-            None => None,
-            Some(addr) => Some(tokio::net::TcpListener::bind(addr).await.map_err(|error| {
-                system(&format!("cannot tell metrics at {addr}")).because(error)
-            })?),
-        };
-    let listening = listening(server.places());
+    let metrics = match args.metrics {
+        None => None,
+        Some(addr) => Some(tokio::net::TcpListener::bind(addr).await.map_err(|error| {
+            system(&format!("cannot tell metrics at {addr}"))
+                .because(error)
+                .hint("an address of this machine and a free port are needed; port 0 finds one")
+        })?),
+    };
+    let told_at = metrics.as_ref().map(tokio::net::TcpListener::local_addr);
+    let told_at = told_at
+        .transpose()
+        .map_err(|error| system("cannot tell metrics").because(error))?;
+    let listening = listening(server.places(), told_at);
     if ctx.ui.json() {
         ctx.ui.object(&listening)?;
     } else {
@@ -118,6 +125,9 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
                 place.primary.ip()
             ));
         }
+    }
+    if let Some(url) = &listening.metrics {
+        ctx.ui.note(&format!("metrics: {url}"));
     }
     ctx.ui.note("serving; Ctrl-C ends it");
     let render = || prometheus(server.counters());
@@ -151,15 +161,26 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<Exit, Failure> {
         ctx.ui.object(&last)?;
     } else {
         ctx.ui.note(&format!(
-            "{} requests: {} answered ({} from elsewhere), {} refused, {} too often, {} ignored",
-            last.received, last.answered, last.changed, last.refused, last.limited, last.ignored
+            "{}: {} answered ({} from elsewhere), {} refused, {} too often, {} ignored",
+            human::count(last.received as usize, "request"),
+            last.answered,
+            last.changed,
+            last.refused,
+            last.limited,
+            last.ignored
         ));
+        if last.crowded > 0 {
+            ctx.ui.note(&format!(
+                "{} closed at once: the source had too many",
+                human::count(last.crowded as usize, "connection")
+            ));
+        }
     }
     Err(failure)
 }
 
 impl Args {
-    fn places(&self) -> Result<Vec<Places>, Failure> {
+    fn places(&self, local: &[IpAddr]) -> Result<Vec<Places>, Failure> {
         if !self.serve_stun {
             return Err(Failure::usage("say what to serve").hint("knothole serve --stun"));
         }
@@ -180,18 +201,7 @@ impl Args {
         }
         let mut places: Vec<Places> = vec![];
         if self.listen.is_empty() {
-            let local = local_addresses();
-            for is_v4 in [true, false] {
-                let mut family = local.iter().filter(|ip| ip.is_ipv4() == is_v4);
-                if let Some(first) = family.next() {
-                    let second = family.find(|ip| same_reach(**ip, *first));
-                    let second = second.filter(|_| !self.no_alternate);
-                    places.push(Places {
-                        primary: SocketAddr::new(*first, DEFAULT_PORT),
-                        other: second.map(|ip| SocketAddr::new(*ip, ALTERNATE_PORT)),
-                    });
-                }
-            }
+            places = self.default_places(local)?;
         }
         for bind in &self.listen {
             let primary = addr(bind, DEFAULT_PORT);
@@ -208,8 +218,16 @@ impl Args {
                 other: None,
             });
         }
-        for bind in &self.alternate {
+        for (at, bind) in self.alternate.iter().enumerate() {
             let other = addr(bind, ALTERNATE_PORT);
+            if self.alternate[..at]
+                .iter()
+                .any(|before| before.0.is_ipv4() == other.is_ipv4())
+            {
+                return Err(Failure::usage(format!(
+                    "--alternate {other}: there is one already of its family"
+                )));
+            }
             let place = places
                 .iter_mut()
                 .find(|place| place.primary.is_ipv4() == other.is_ipv4());
@@ -238,21 +256,48 @@ impl Args {
     }
 }
 
-/// Whether two addresses are of one kind: a private one is no second to a public one.
-fn same_reach(a: IpAddr, b: IpAddr) -> bool {
-    let private = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback(),
-    };
-    a != b && private(a) == private(b)
+impl Args {
+    /// The places without `--listen`: of each family the likeliest address, which has to reach as
+    /// far as the `--alternate` that it is to have.
+    fn default_places(&self, local: &[IpAddr]) -> Result<Vec<Places>, Failure> {
+        let mut places = vec![];
+        for is_v4 in [true, false] {
+            let mut family = local.iter().filter(|ip| ip.is_ipv4() == is_v4);
+            let mut wanted = self.alternate.iter().map(|bind| bind.0.ip());
+            let wanted = wanted.find(|ip| ip.is_ipv4() == is_v4);
+            let first = match wanted {
+                None => family.next(),
+                Some(wanted) => Some(family.find(|ip| same_reach(**ip, wanted)).ok_or_else(|| {
+                    Failure::usage(format!(
+                        "no other address of this machine reaches as far as --alternate {wanted}"
+                    ))
+                    .hint(format!("name the first address as well: --listen IP --alternate {wanted}"))
+                })?),
+            };
+            let Some(first) = first else { continue };
+            let second = family.find(|ip| same_reach(**ip, *first));
+            let second = second.filter(|_| !self.no_alternate);
+            places.push(Places {
+                primary: SocketAddr::new(*first, DEFAULT_PORT),
+                other: second.map(|ip| SocketAddr::new(*ip, ALTERNATE_PORT)),
+            });
+        }
+        Ok(places)
+    }
 }
 
-fn listening(places: &[Places]) -> ServeListening {
+/// Whether two addresses reach equally far: a private one is no second to a public one.
+fn same_reach(a: IpAddr, b: IpAddr) -> bool {
+    a != b && scope(a) == scope(b)
+}
+
+fn listening(places: &[Places], metrics: Option<SocketAddr>) -> ServeListening {
     let url = |place: &Places| format!("stun:{}", place.primary);
     ServeListening {
         event: "listening".to_owned(),
         urls: places.iter().map(url).collect(),
         rfc5780: places.iter().any(|place| place.other.is_some()),
+        metrics: metrics.map(|at| format!("http://{at}/metrics")),
     }
 }
 
@@ -265,6 +310,7 @@ fn counters(counters: Counters) -> ServeCounters {
         refused: counters.refused,
         limited: counters.limited,
         ignored: counters.ignored,
+        crowded: counters.crowded,
     }
 }
 
@@ -297,6 +343,11 @@ fn prometheus(counters: Counters) -> String {
             "Dropped: not a Binding request.",
             counters.ignored,
         ),
+        (
+            "crowded",
+            "TCP connections closed at once: the source has too many.",
+            counters.crowded,
+        ),
     ];
     rows.iter()
         .map(|(name, help, value)| {
@@ -304,4 +355,88 @@ fn prometheus(counters: Counters) -> String {
             format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n")
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// The places of `serve --stun ARGS` on a machine with these addresses.
+    fn places(args: &[&str], local: &[&str]) -> Result<Vec<String>, Failure> {
+        let line = Line::try_parse_from([&["serve", "--stun"], args].concat()).unwrap();
+        let local: Vec<IpAddr> = local.iter().map(|ip| ip.parse().unwrap()).collect();
+        let places = line.args.places(&local)?;
+        let told = places.into_iter().map(|place| match place.other {
+            None => place.primary.to_string(),
+            Some(other) => format!("{} {other}", place.primary),
+        });
+        Ok(told.collect())
+    }
+
+    const MIXED: [&str; 4] = ["192.168.1.2", "198.51.100.1", "198.51.100.2", "2001:db8::1"];
+
+    #[test]
+    fn by_default_the_second_address_reaches_as_far_as_the_first() {
+        let told = places(&[], &MIXED).unwrap();
+        assert_eq!(told, ["192.168.1.2:3478", "[2001:db8::1]:3478"]);
+        let told = places(&[], &MIXED[1..]).unwrap();
+        let pair = "198.51.100.1:3478 198.51.100.2:3479";
+        assert_eq!(told, [pair, "[2001:db8::1]:3478"]);
+        let told = places(&["--no-alternate"], &MIXED[1..3]).unwrap();
+        assert_eq!(told, ["198.51.100.1:3478"]);
+    }
+
+    #[test]
+    fn the_first_address_is_chosen_to_reach_as_far_as_the_alternate() {
+        let alone = |args: &[&str]| places(args, &MIXED[..3]).unwrap();
+        let told = alone(&["--alternate", "198.51.100.2"]);
+        assert_eq!(told, ["198.51.100.1:3478 198.51.100.2:3479"]);
+        let told = alone(&["--alternate", "192.168.1.3:4000"]);
+        assert_eq!(told, ["192.168.1.2:3478 192.168.1.3:4000"]);
+        assert!(places(&["--alternate", "127.0.0.2"], &MIXED).is_err());
+        let failure = places(&["--alternate", "198.51.100.9"], &MIXED[..1]).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert_eq!(
+            failure.message,
+            "no other address of this machine reaches as far as --alternate 198.51.100.9"
+        );
+        assert!(failure.hint.unwrap().contains("--listen IP"));
+        // Who names both is believed.
+        let both = ["--listen", "192.168.1.2", "--alternate", "198.51.100.9"];
+        let told = places(&both, &[]).unwrap();
+        assert_eq!(told, ["192.168.1.2:3478 198.51.100.9:3479"]);
+    }
+
+    #[test]
+    fn contradictions_are_told() {
+        for (args, why) in [
+            (&["--alternate", "192.0.2.1,192.0.2.2"][..], "one already"),
+            (&["--listen", "192.0.2.1,192.0.2.2"], "one address a family"),
+            (&["--listen", "0.0.0.0"], "stands for every address"),
+            (
+                &["--listen", "192.0.2.1", "--alternate", "2001:db8::1"],
+                "no --listen of its family",
+            ),
+            (
+                &["--listen", "192.0.2.1", "--alternate", "192.0.2.1"],
+                "must differ",
+            ),
+            (
+                &["--listen", "192.0.2.1", "--alternate", "192.0.2.2:3478"],
+                "must differ",
+            ),
+        ] {
+            let failure = places(args, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{args:?}");
+            assert!(failure.message.contains(why), "{}", failure.message);
+        }
+        assert_eq!(places(&[], &[]).unwrap_err().kind, "no-network");
+    }
 }

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::io::peer::Server;
+use crate::proto::stun::srv::is_host_name;
 
 /// The port of both protocols where none is given (RFC 8489, section 18.6).
 pub const DEFAULT_PORT: u16 = 3478;
@@ -243,15 +244,11 @@ fn check_host(host: &str) -> Result<(), String> {
         return Err(format!("{odd:?} cannot be part of a host name"));
     }
     let name = host.strip_suffix('.').unwrap_or(host);
-    if name.len() > 253
-        || name
-            .split('.')
-            .any(|label| label.is_empty() || label.len() > 63)
-    {
-        return Err("this is not a host name".to_owned());
-    }
     if name.rsplit('.').next().is_some_and(is_port) {
         return Err("this is neither an IPv4 address nor a host name".to_owned());
+    }
+    if !is_host_name(name) {
+        return Err("this is not a host name".to_owned());
     }
     Ok(())
 }

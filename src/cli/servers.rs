@@ -42,6 +42,27 @@ pub fn silent(message: &str) -> Failure {
         .hint("is the network up? other servers can be named with --stun")
 }
 
+/// The failure that no socket leads to the servers.
+pub fn unasked(error: std::io::Error, net: &NetArgs) -> Failure {
+    use std::io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
+    let unreachable = match error.kind() {
+        HostUnreachable | NetworkDown | NetworkUnreachable => true,
+        // A machine without an address of the family has none that packets could leave from.
+        AddrNotAvailable => net.bind.is_none(),
+        _ => false,
+    };
+    let failure = if unreachable {
+        Failure::incomplete("no network leads to the servers")
+            .kind("no-network")
+            .hint("is the network up? has this machine a default route?")
+    } else {
+        Failure::incomplete("cannot open a UDP socket")
+            .kind("system")
+            .hint("--bind takes an address of this machine and a free port")
+    };
+    failure.because(error)
+}
+
 /// Looks all names up, side by side: SRV records first where no port was given (RFC 8489 §8). Of
 /// each server one address a family in use, IPv4 first; or why there is none.
 pub async fn look_up(

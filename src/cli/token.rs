@@ -239,7 +239,7 @@ fn remote_candidate(candidate: &RemoteCandidate) -> TokenCandidate {
 }
 
 /// Says how far an address reaches (RFC 1918, 3927, 4193, 4291, 6598).
-fn scope(ip: IpAddr) -> &'static str {
+pub(super) fn scope(ip: IpAddr) -> &'static str {
     match ip.to_canonical() {
         ip if ip.is_loopback() => "loopback",
         IpAddr::V4(ip) if ip.is_private() => "private",

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,8 @@ struct Inner {
     err: Palette,
     /// Whether lines that rewrite themselves can be drawn.
     live: bool,
+    /// Whether scripts have had their one object.
+    reported: AtomicBool,
     stop: Stop,
     screen: Mutex<Screen>,
 }
@@ -89,6 +92,7 @@ impl Ui {
             out: Palette(on(out_tty)),
             err: Palette(on(err_tty)),
             live: err_tty && !dumb() && !options.no_progress && !options.quiet && !options.json,
+            reported: AtomicBool::new(false),
             stop,
             screen: Mutex::default(),
         }))
@@ -114,6 +118,20 @@ impl Ui {
     pub fn event(&self, event: &Event) -> Result<(), Failure> {
         if self.0.options.json {
             self.object(event)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Prints the report of a diagnostic under `--json`, and nothing otherwise. Scripts get that
+    /// one object: a failure after it is told on stderr only.
+    ///
+    /// # Errors
+    /// As [`Ui::result`].
+    pub fn report(&self, value: &impl Serialize) -> Result<(), Failure> {
+        if self.0.options.json {
+            self.0.reported.store(true, Ordering::Relaxed);
+            self.object(value)
         } else {
             Ok(())
         }
@@ -235,13 +253,16 @@ impl Ui {
         }
     }
 
-    /// Prints a failure: for people on stderr, also when quiet; as an event under `--json`.
+    /// Prints a failure: for people on stderr, also when quiet; under `--json` as an event too,
+    /// unless there was a [report](Ui::report).
     pub fn fail(&self, failure: &Failure) {
         self.end_phase();
         if failure.is_quiet() {
             return;
         }
-        let _ = self.event(&failure.event());
+        if !self.0.reported.load(Ordering::Relaxed) {
+            let _ = self.event(&failure.event());
+        }
         if self.0.options.json && self.0.options.stream {
             return;
         }

@@ -13,12 +13,16 @@ use crate::proto::stun::Message;
 use crate::proto::stun::message::HEADER;
 use crate::proto::stun::server::{Counters, MAX_REQUEST, Places, Server, Transport};
 
-/// TCP connections at a time; more wait to be accepted.
+/// TCP connections at a time; more wait to be accepted. The machine bounds those of one source.
 const MAX_CONNECTIONS: usize = 256;
+/// Connections at a time that are told metrics.
+const MAX_READERS: usize = 16;
 /// How long a connection may say nothing.
 const IDLE: Duration = Duration::from_secs(15);
 /// Requests on one connection.
 const MAX_REQUESTS: usize = 256;
+/// Ports of the system's choice that are tried, when one is free at one address or protocol only.
+const MAX_PORTS: usize = 16;
 /// Pause after an error of accept: out of file descriptors, say.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -45,34 +49,23 @@ impl StunServer {
         wanted: &[Places],
         server: impl FnOnce(Vec<Places>) -> Server,
     ) -> io::Result<Self> {
-        let mut places = vec![];
-        let mut sockets: Vec<(SocketAddr, UdpSocket)> = vec![];
-        for place in wanted {
-            let mut place = *place;
-            for which in 0..place.sockets().len() {
-                let wish = place.sockets()[which];
-                let socket = UdpSocket::bind(wish)
-                    .await
-                    .map_err(|error| named(wish, error))?;
-                let got = socket.local_addr()?;
-                if which == 0 {
-                    place.primary.set_port(got.port());
-                } else if let Some(other) = &mut place.other
-                    && which == 1
-                {
-                    other.set_port(got.port());
-                }
-                sockets.push((got, socket));
+        let mut all = wanted.iter().flat_map(|place| place.sockets());
+        let mut tries = if all.any(|addr| addr.port() == 0) {
+            MAX_PORTS
+        } else {
+            1
+        };
+        let Bound {
+            places,
+            sockets,
+            listeners,
+        } = loop {
+            tries -= 1;
+            match Bound::bind(wanted).await {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+                bound => break bound?,
             }
-            places.push(place);
-        }
-        let mut listeners = vec![];
-        for (addr, _) in &sockets {
-            let listener = TcpListener::bind(addr)
-                .await
-                .map_err(|error| named(*addr, error))?;
-            listeners.push(listener);
-        }
+        };
         let shared = Arc::new(Shared {
             machine: Mutex::new(server(places.clone())),
             sockets,
@@ -110,6 +103,51 @@ impl Drop for StunServer {
         for task in &self.tasks {
             task.abort();
         }
+    }
+}
+
+/// The sockets of some places: every one for UDP, then every one for TCP.
+struct Bound {
+    places: Vec<Places>,
+    sockets: Vec<(SocketAddr, UdpSocket)>,
+    listeners: Vec<TcpListener>,
+}
+
+impl Bound {
+    async fn bind(wanted: &[Places]) -> io::Result<Self> {
+        let mut places = vec![];
+        let mut sockets: Vec<(SocketAddr, UdpSocket)> = vec![];
+        for place in wanted {
+            let mut place = *place;
+            for which in 0..place.sockets().len() {
+                let wish = place.sockets()[which];
+                let socket = UdpSocket::bind(wish)
+                    .await
+                    .map_err(|error| named(wish, error))?;
+                let got = socket.local_addr()?;
+                if which == 0 {
+                    place.primary.set_port(got.port());
+                } else if let Some(other) = &mut place.other
+                    && which == 1
+                {
+                    other.set_port(got.port());
+                }
+                sockets.push((got, socket));
+            }
+            places.push(place);
+        }
+        let mut listeners = vec![];
+        for (addr, _) in &sockets {
+            let listener = TcpListener::bind(addr)
+                .await
+                .map_err(|error| named(*addr, error))?;
+            listeners.push(listener);
+        }
+        Ok(Self {
+            places,
+            sockets,
+            listeners,
+        })
     }
 }
 
@@ -153,12 +191,17 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         };
         match listener.accept().await {
             Ok((stream, from)) => {
+                if !shared.machine().handle_connected(from.ip()) {
+                    log::debug!("TCP from {from}: its source has too many connections");
+                    continue;
+                }
                 permit.forget();
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     if let Err(error) = serve_stream(&shared, stream, from).await {
                         log::debug!("TCP from {from}: {error}");
                     }
+                    shared.machine().handle_disconnected(from.ip());
                     shared.connections.add_permits(1);
                 });
             }
@@ -215,7 +258,10 @@ pub async fn serve_metrics(
 ) -> std::convert::Infallible {
     /// The longest request that is read, in bytes.
     const LONGEST: usize = 4096;
+    let readers = Arc::new(Semaphore::new(MAX_READERS));
     loop {
+        let permit = Arc::clone(&readers).acquire_owned().await;
+        let permit = permit.expect("nobody closes it");
         let mut stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -226,6 +272,7 @@ pub async fn serve_metrics(
         };
         let text = render();
         tokio::spawn(async move {
+            let _permit = permit;
             let answer = async {
                 let mut request = vec![];
                 let mut buffer = [0; 512];

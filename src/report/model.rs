@@ -243,6 +243,8 @@ pub struct SelftestReport {
     pub ok: bool,
     /// All steps together, in milliseconds.
     pub ms: f64,
+    /// Why the next step did not.
+    pub error: Option<String>,
     /// The steps that worked, in order.
     pub steps: Vec<SelftestStep>,
 }
@@ -423,6 +425,8 @@ pub struct ServeListening {
     pub urls: Vec<String>,
     /// Whether there is a second address for behaviour discovery.
     pub rfc5780: bool,
+    /// Where the counters are told to Prometheus, as a URL.
+    pub metrics: Option<String>,
 }
 
 /// The later lines of `serve --json`: everything since the start.
@@ -443,6 +447,8 @@ pub struct ServeCounters {
     pub limited: u64,
     /// Dropped: not a Binding request.
     pub ignored: u64,
+    /// TCP connections closed at once: the source has too many.
+    pub crowded: u64,
 }
 
 /// Milliseconds as reports have them: with one decimal.

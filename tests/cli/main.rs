@@ -17,6 +17,8 @@ mod places;
 mod process;
 mod qr;
 mod sdp;
+mod serve;
+mod servers;
 mod settings;
 mod suggestions;
 mod terminal;

@@ -169,7 +169,6 @@ impl Process {
         self.child.try_wait().expect("a child").is_none()
     }
 
-    #[allow(dead_code, reason = "asked by tests/hostile only")]
     pub fn id(&self) -> u32 {
         self.child.id()
     }

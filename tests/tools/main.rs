@@ -1,5 +1,6 @@
-//! What other programs make of ours: shells of the completion scripts, man of the manual pages.
-//! Every test in here goes through [`with`]: `.ci/run` counts them.
+//! What other programs make of ours: shells of the completion scripts, man of the manual pages,
+//! STUN clients of the STUN server. Every test in here goes through `tools::run`: `.ci/run` counts
+//! them.
 #![cfg(unix)]
 #![allow(
     clippy::disallowed_methods,
@@ -8,6 +9,7 @@
 
 mod manual;
 mod shells;
+mod stun;
 #[path = "../shared/tools.rs"]
 mod tools;
 

@@ -10,4 +10,4 @@ mod tls;
 pub use drive::{Local, run, run_watched, source};
 pub use srv::look_up;
 pub use stream::{Said, ask_tcp};
-pub use tls::Trust;
+pub use tls::{Trust, is_untrusted};

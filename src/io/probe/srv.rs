@@ -5,21 +5,16 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE};
 use tokio::net::UdpSocket;
 
 use crate::io::peer::Server;
 use crate::io::random;
+use crate::proto::stun::srv::{LONGEST, Named, query, read};
 
 /// How long one name server may take.
 const BOUND: Duration = Duration::from_millis(1500);
 /// Name servers that are asked, in the order of the system's file.
 const MAX_NAME_SERVERS: usize = 3;
-/// The longest answer that is read: plain DNS over UDP has 512 bytes, with extensions 4096.
-const LONGEST: usize = 4096;
-/// Records that are looked at.
-const MAX_RECORDS: usize = 32;
 
 /// The server that a domain's SRV record names for `service`, such as `_stun._udp`; `None` when
 /// there is no record, or nobody to ask.
@@ -56,137 +51,20 @@ async fn ask(at: SocketAddr, service: &str, domain: &str) -> io::Result<Option<S
     socket.connect(at).await?;
     let id = u16::from_be_bytes(random()?);
     let name = format!("{service}.{domain}");
-    socket.send(&query(id, &name)?).await?;
+    let question = query(id, &name).map_err(|error| io::Error::other(error.to_string()))?;
+    socket.send(&question).await?;
     let mut buffer = vec![0; LONGEST];
     loop {
         let len = socket.recv(&mut buffer).await?;
         if let Ok(answer) = read(&buffer[..len], id, &name) {
-            return Ok(answer);
+            return Ok(answer.map(|Named { host, port }| Server { host, port }));
         }
     }
-}
-
-fn query(id: u16, name: &str) -> io::Result<Vec<u8>> {
-    let bad = |error: simple_dns::SimpleDnsError| io::Error::other(error.to_string());
-    let mut packet = Packet::new_query(id);
-    packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    packet.questions.push(Question::new(
-        Name::new(name).map_err(bad)?.into_owned(),
-        TYPE::SRV.into(),
-        CLASS::IN.into(),
-        false,
-    ));
-    packet.build_bytes_vec().map_err(bad)
-}
-
-/// No answer to our question.
-#[derive(Debug, PartialEq, Eq)]
-struct Stray;
-
-/// Reads an answer; it may name no server.
-fn read(bytes: &[u8], id: u16, name: &str) -> Result<Option<Server>, Stray> {
-    let packet = Packet::parse(bytes).map_err(|_| Stray)?;
-    let asked = Name::new(name).map_err(|_| Stray)?;
-    let ours = packet.id() == id
-        && packet.has_flags(PacketFlag::RESPONSE)
-        && packet
-            .questions
-            .iter()
-            .any(|question| question.qname == asked);
-    if !ours {
-        return Err(Stray);
-    }
-    if packet.rcode() != RCODE::NoError {
-        return Ok(None);
-    }
-    let records = packet.answers.iter().take(MAX_RECORDS);
-    let best = records
-        .filter_map(|record| match &record.rdata {
-            RData::SRV(srv) => Some(srv),
-            _ => None,
-        })
-        // The heaviest of the first priority, always: for a diagnosis the same one each time.
-        .min_by_key(|srv| (srv.priority, std::cmp::Reverse(srv.weight)));
-    Ok(best.and_then(|srv| {
-        let host = srv.target.to_string().trim_end_matches('.').to_owned();
-        // "." says that the service is decidedly not there.
-        (!host.is_empty() && srv.port != 0).then_some(Server {
-            host,
-            port: srv.port,
-        })
-    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use simple_dns::ResourceRecord;
-    use simple_dns::rdata::SRV;
-
-    fn answer(id: u16, name: &str, records: &[(u16, u16, u16, &str)]) -> Vec<u8> {
-        let mut packet = Packet::new_reply(id);
-        let name = Name::new(name).unwrap();
-        packet.questions.push(Question::new(
-            name.clone(),
-            TYPE::SRV.into(),
-            CLASS::IN.into(),
-            false,
-        ));
-        for (priority, weight, port, target) in records {
-            let target = Name::new(target).unwrap();
-            let srv = SRV {
-                priority: *priority,
-                weight: *weight,
-                port: *port,
-                target,
-            };
-            packet.answers.push(ResourceRecord::new(
-                name.clone(),
-                CLASS::IN,
-                60,
-                RData::SRV(srv),
-            ));
-        }
-        packet.build_bytes_vec().unwrap()
-    }
-
-    const NAME: &str = "_stun._udp.example.org";
-
-    #[test]
-    fn the_first_priority_and_the_heaviest_of_it_counts() {
-        let records = [
-            (20, 9, 1, "c.example.org"),
-            (10, 1, 2, "a.example.org"),
-            (10, 5, 3, "b.example.org"),
-        ];
-        let found = read(&answer(7, NAME, &records), 7, NAME).unwrap().unwrap();
-        assert_eq!((found.host.as_str(), found.port), ("b.example.org", 3));
-    }
-
-    #[test]
-    fn answers_to_other_questions_are_not_looked_at() {
-        let records = [(10, 1, 2, "a.example.org")];
-        assert_eq!(read(&answer(8, NAME, &records), 7, NAME), Err(Stray));
-        assert_eq!(
-            read(&answer(7, "_stun._udp.example.com", &records), 7, NAME),
-            Err(Stray)
-        );
-        assert_eq!(
-            read(&query(7, NAME).unwrap(), 7, NAME),
-            Err(Stray),
-            "a question"
-        );
-        let whole = answer(7, NAME, &records);
-        for cut in 0..whole.len() {
-            assert_eq!(read(&whole[..cut], 7, NAME), Err(Stray));
-        }
-    }
-
-    #[test]
-    fn no_record_and_a_record_that_says_no_are_no_server() {
-        assert_eq!(read(&answer(7, NAME, &[]), 7, NAME), Ok(None));
-        assert_eq!(read(&answer(7, NAME, &[(0, 0, 0, ".")]), 7, NAME), Ok(None));
-    }
 
     #[test]
     fn name_servers_are_read_from_the_file_of_the_system() {

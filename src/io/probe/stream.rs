@@ -49,16 +49,21 @@ pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Resul
         .await?;
     stream.flush().await?;
     let mut answer = vec![0; HEADER];
-    stream.read_exact(&mut answer).await?;
+    stream.read_exact(&mut answer).await.map_err(cut)?;
     let length = match Message::length(&answer) {
         Ok(Some(length)) if length <= LONGEST => length,
         Ok(_) => return Err(invalid("its answer is longer than any should be")),
         Err(error) => return Err(invalid(&error.to_string())),
     };
     answer.resize(length, 0);
-    stream.read_exact(&mut answer[HEADER..]).await?;
+    let rest = &mut answer[HEADER..];
+    stream.read_exact(rest).await.map_err(cut)?;
     let rtt = started.elapsed();
     let read = Message::read(&answer).map_err(|error| invalid(&error.to_string()))?;
+    if read.id == id && read.class == Class::Error {
+        let (code, words) = read.error_code().unwrap_or_default();
+        return Err(invalid(&format!("refuses: {code} {words}")));
+    }
     if read.id != id || read.class != Class::Success {
         return Err(invalid("its answer is not one to this request"));
     }
@@ -70,6 +75,16 @@ pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Resul
         software: read.software().map(str::to_owned),
         rtt,
     })
+}
+
+fn cut(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(
+            error.kind(),
+            "it closes the connection before it has answered",
+        ),
+        _ => error,
+    }
 }
 
 fn invalid(what: &str) -> io::Error {

@@ -1,5 +1,6 @@
 //! STUN over TLS (RFC 8489 §6.2.3, `stuns:`), with the certificates that this machine trusts.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio_rustls::rustls::client::danger::{
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
 use super::stream::{Said, ask};
@@ -69,13 +70,55 @@ impl Trust {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let asked = async {
             let stream = TcpStream::connect(server).await?;
-            let mut stream = self.0.connect(name, stream).await?;
+            let mut stream = self.0.connect(name, stream).await.map_err(in_words)?;
             ask(&mut stream).await
         };
         tokio::time::timeout(bound, asked)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
+}
+
+/// The server does not prove that it is the one that was named.
+#[derive(Debug)]
+struct Untrusted(String);
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its certificate {}", self.0)
+    }
+}
+
+impl std::error::Error for Untrusted {}
+
+/// Whether an error of [`Trust::ask_tls`] is about the server's certificate.
+#[must_use]
+pub fn is_untrusted(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<Untrusted>)
+}
+
+fn in_words(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let Some(Error::InvalidCertificate(why)) = inner else {
+        return error;
+    };
+    let why = match why {
+        CertificateError::UnknownIssuer => {
+            "is signed by nobody whom this machine trusts".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another name".to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "is not valid yet".to_owned()
+        }
+        other => format!("cannot be checked: {other}"),
+    };
+    io::Error::new(error.kind(), Untrusted(why))
 }
 
 /// Takes every certificate, for laboratories. The handshake itself is checked as always.

@@ -1,9 +1,12 @@
-//! How often one source may ask: token buckets in a table of fixed size.
+//! How often one source may ask, and how many connections it may hold open.
 //!
-//! A source that is new costs no memory, so a flood of invented sources cannot fill anything. Two
-//! sources may share a bucket; whoever does not know the seed cannot arrange that.
+//! Requests have token buckets in a table of fixed size: a source that is new costs no memory, so a
+//! flood of invented sources cannot fill anything. Two sources may share a bucket; whoever does not
+//! know the seed cannot arrange that. A connection is a source that was not invented, so those are
+//! counted one by one.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 /// Buckets in the table: a power of two, about a megabyte of memory.
@@ -56,19 +59,60 @@ impl Limiter {
         true
     }
 
-    /// An IPv6 source is its /64: whoever has one address there has them all (RFC 6177).
     fn place(&self, source: IpAddr) -> usize {
-        let octets = match source.to_canonical() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-            IpAddr::V6(ip) => {
-                let mut octets = [0; 16];
-                octets[..8].copy_from_slice(&ip.octets()[..8]);
-                octets
-            }
-        };
-        let hash = blake3::keyed_hash(&self.seed, &octets);
+        let hash = blake3::keyed_hash(&self.seed, &network(source).octets());
         let [a, b, ..] = *hash.as_bytes();
         usize::from(u16::from_be_bytes([a, b])) % BUCKETS
+    }
+}
+
+/// What counts as one source. An IPv6 address is its /64: whoever has one address there has them
+/// all (RFC 6177).
+fn network(source: IpAddr) -> Ipv6Addr {
+    const HOST: u128 = u64::MAX as u128;
+    match source.to_canonical() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !HOST),
+    }
+}
+
+/// The open connections of each source. The table has as many entries as there are connections,
+/// which whoever accepts them bounds.
+#[derive(Debug)]
+pub struct Connections {
+    most: usize,
+    open: HashMap<Ipv6Addr, usize>,
+}
+
+impl Connections {
+    /// Lets each source have `most` connections open.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            open: HashMap::new(),
+        }
+    }
+
+    /// Whether this source may have one more; counts it if so, until [`Connections::close`].
+    pub fn admit(&mut self, source: IpAddr) -> bool {
+        let open = self.open.entry(network(source)).or_default();
+        if *open >= self.most {
+            return false;
+        }
+        *open += 1;
+        true
+    }
+
+    /// A connection that was admitted has ended.
+    pub fn close(&mut self, source: IpAddr) {
+        let source = network(source);
+        if let Some(open) = self.open.get_mut(&source) {
+            *open -= 1;
+            if *open == 0 {
+                self.open.remove(&source);
+            }
+        }
     }
 }
 
@@ -108,6 +152,27 @@ mod tests {
         while limiter.admit(now, ip("2001:db8::1")) {}
         assert!(!limiter.admit(now, ip("2001:db8::ffff")));
         assert!(limiter.admit(now, ip("2001:db8:0:1::1")));
+    }
+
+    #[test]
+    fn connections_are_counted_by_source_until_they_end() {
+        let mut connections = Connections::new(2);
+        let two = ["2001:db8::1", "2001:db8::2"].map(ip);
+        assert!(two.into_iter().all(|source| connections.admit(source)));
+        assert!(!connections.admit(ip("2001:db8::3")));
+        assert!(connections.admit(ip("2001:db8:0:1::3")));
+        assert!(connections.admit(ip("192.0.2.1")) && connections.admit(ip("::ffff:192.0.2.1")));
+        assert!(!connections.admit(ip("192.0.2.1")));
+        assert!(connections.admit(ip("192.0.2.2")));
+        connections.close(two[0]);
+        assert!(connections.admit(two[1]));
+        assert!(!connections.admit(two[1]));
+        for source in [two[0], two[1], ip("2001:db8:0:1::3"), ip("192.0.2.2")] {
+            connections.close(source);
+        }
+        connections.close(ip("192.0.2.1"));
+        connections.close(ip("192.0.2.1"));
+        assert!(connections.open.is_empty(), "{connections:?}");
     }
 
     #[test]

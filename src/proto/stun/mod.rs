@@ -5,6 +5,7 @@ pub mod message;
 pub mod reflexive;
 pub mod responder;
 pub mod server;
+pub mod srv;
 
 pub use message::{Builder, Class, Message, TransactionId};
 

@@ -6,10 +6,10 @@
 //! more than its request; it goes to the address that asked (RESPONSE-PORT changes the port only),
 //! RFC 3489's RESPONSE-ADDRESS is refused, and each source has its rate.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::limit::Limiter;
+use super::limit::{Connections, Limiter};
 use super::message::{Change, attribute};
 use super::{Builder, Class, Message};
 
@@ -17,6 +17,9 @@ use super::{Builder, Class, Message};
 pub const MAX_ANSWER: usize = 119;
 /// The longest request that is looked at, in bytes: a padded one in fragments (RFC 5780 §4.6).
 pub const MAX_REQUEST: usize = 4096;
+/// Connections of one source, at most: many clients may share an address, and each is done with
+/// its connection within a round trip.
+pub const MAX_CONNECTIONS_PER_SOURCE: usize = 16;
 /// Types listed in UNKNOWN-ATTRIBUTES, at most.
 const MAX_UNKNOWN: usize = 8;
 const SOFTWARE: &[u8] = b"knothole";
@@ -107,6 +110,8 @@ pub struct Counters {
     pub limited: u64,
     /// Dropped: not a Binding request.
     pub ignored: u64,
+    /// Connections closed at once: the source has too many.
+    pub crowded: u64,
 }
 
 /// The machine: it has no timers, and each request has at most one answer, which it returns.
@@ -114,6 +119,7 @@ pub struct Counters {
 pub struct Server {
     places: Vec<Places>,
     limiter: Limiter,
+    connections: Connections,
     counters: Counters,
 }
 
@@ -124,6 +130,7 @@ impl Server {
         Self {
             places,
             limiter,
+            connections: Connections::new(MAX_CONNECTIONS_PER_SOURCE),
             counters: Counters::default(),
         }
     }
@@ -132,6 +139,18 @@ impl Server {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Whether a new connection may stay. If so, it counts until [`Server::handle_disconnected`].
+    pub fn handle_connected(&mut self, from: IpAddr) -> bool {
+        let admitted = self.connections.admit(from);
+        self.counters.crowded += u64::from(!admitted);
+        admitted
+    }
+
+    /// A connection that stayed has ended.
+    pub fn handle_disconnected(&mut self, from: IpAddr) {
+        self.connections.close(from);
     }
 
     /// Takes what came in at the socket `at`.
@@ -288,10 +307,17 @@ fn success(
 }
 
 /// The types that may not be skipped and are not understood (RFC 8489 §6.3.1). Where there is no
-/// other address, CHANGE-REQUEST is one of them (RFC 5780 §6.1): an answer would be a lie.
+/// other address, CHANGE-REQUEST is one of them (RFC 5780 §6.1): an answer would be a lie. But one
+/// that asks for no change, as some old clients add to each request, is granted anywhere.
 fn unknown(request: Message<'_>, discovery: bool) -> Vec<u16> {
+    const NONE: Change = Change {
+        ip: false,
+        port: false,
+    };
+    let change = request.attribute(attribute::CHANGE_REQUEST);
+    let unchanged = change.and_then(Change::read) == Some(NONE);
     let known = |kind| match kind {
-        attribute::CHANGE_REQUEST => discovery,
+        attribute::CHANGE_REQUEST => discovery || unchanged,
         // Credentials are not asked for, so they mean nothing (RFC 8489 §9).
         attribute::USERNAME
         | attribute::MESSAGE_INTEGRITY
@@ -420,12 +446,16 @@ mod tests {
         };
         let plain = ask(places, "198.51.100.1:3478", &request().finish()).unwrap();
         assert_eq!(Message::read(&plain.bytes).unwrap().other_address(), None);
-        let change = Change {
-            ip: true,
-            port: true,
+        let change = |ip, port| {
+            let asked = request().change_request(Change { ip, port }).finish();
+            ask(places, "198.51.100.1:3478", &asked).unwrap()
         };
-        let asked = request().change_request(change).finish();
-        let answer = ask(places, "198.51.100.1:3478", &asked).unwrap();
+        let none = change(false, false);
+        let none = Message::read(&none.bytes).unwrap();
+        assert_eq!(none.mapped_address(), Some(addr("192.0.2.1:5000")));
+        assert_eq!(refusal(&change(false, true)), 420);
+        assert_eq!(refusal(&change(true, false)), 420);
+        let answer = change(true, true);
         let read = Message::read(&answer.bytes).unwrap();
         assert_eq!(read.error_code(), Some((420, "Unknown Attribute")));
         assert_eq!(
