@@ -402,6 +402,26 @@ fn an_honest_server_among_liars_is_enough_and_the_liar_is_named() {
 }
 
 #[test]
+fn a_server_of_rfc_3489_is_as_good_and_a_gateway_that_rewrites_is_noticed() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Restricted)])?;
+        let (_servers, urls) = deviants(&net, &[Kind::Old, Kind::Rewritten])?;
+        let (old, _) = nat(lab, "old", &net.hosts[0], &["--stun", &urls[0]])?;
+        ensure!(
+            old["classic"] == "restricted-cone" && old["rewritten"].is_null(),
+            "{old:#}"
+        );
+        let (rewritten, _) = nat(lab, "rewritten", &net.hosts[0], &["--stun", &urls[1]])?;
+        let public = rewritten["public"].as_str().unwrap_or("");
+        ensure!(
+            rewritten["rewritten"] == true && public.starts_with("203.0.113.2:"),
+            "{rewritten:#}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
 fn a_pool_of_outer_addresses_is_seen() {
     run(|lab| {
         let net = Net::build(&[behind(Nat::Pool)])?;
