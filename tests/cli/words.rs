@@ -89,8 +89,13 @@ fn a_no_on_either_side_is_exit_4_on_both_and_says_what_it_means() {
             };
             no.type_in(keys);
             if keys == "perhaps\r" {
-                // The question that is asked again, which throws away what was typed before it.
-                no.wait_for("please answer y or n\r\n\x1b[?2004h");
+                // What was typed before the question is asked again is thrown away.
+                let question = if at_sender {
+                    "Read these"
+                } else {
+                    "The other side"
+                };
+                no.wait_for(&format!("please answer y or n\r\n\x1b[?2004h{question}"));
                 no.type_in("no\r");
             }
             no.wait_for("the words on the two screens differ");
