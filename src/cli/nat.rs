@@ -450,6 +450,7 @@ impl Answers {
             filtering: main.filtering,
             classic: Classic::of(self.udp, main.mapping, main.filtering),
             hairpinning: main.hairpinning,
+            hairpin_filtered: main.hairpin_filtered,
             port_preservation: main.ports.preserved,
             port_parity: main.ports.parity,
             port_step: main.ports.step,

@@ -313,6 +313,8 @@ pub struct NatReport {
     /// The name of RFC 3489.
     pub classic: Classic,
     pub hairpinning: Option<bool>,
+    /// Where it does: whether only those come in that were sent to.
+    pub hairpin_filtered: Option<bool>,
     pub port_preservation: Option<bool>,
     /// Whether even ports stay even and odd ones odd.
     pub port_parity: Option<bool>,

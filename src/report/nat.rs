@@ -29,7 +29,7 @@ pub fn render(report: &NatReport, strong: impl Fn(&str) -> String) -> String {
     line("Mapping", &mapping(report));
     line("Filtering", filtering(report.filtering));
     line("Classic name", classic(report.classic));
-    line("Hairpinning", yes_no(report.hairpinning));
+    line("Hairpinning", hairpinning(report));
     if report.mapping != Mapping::None {
         line("Port preservation", &ports(report));
     }
@@ -223,6 +223,10 @@ fn rules_out(one: &NatEvidence) -> &'static str {
         test if test.starts_with("gateway-") => {
             "beside what servers see, it shows whether there is another NAT"
         }
+        "hairpin-stranger" if answered => "whoever sends to our own outer address comes back in",
+        "hairpin-stranger" if silent => {
+            "who was not sent to does not come back in, if anybody does"
+        }
         "hairpin" if answered => "a packet to our own outer address came back in",
         "hairpin" if silent => "a packet to our own outer address did not come back",
         "fragments" if answered => "fragments pass both ways",
@@ -311,11 +315,12 @@ fn name(word: &str) -> &str {
         .map_or(word, |one| one.name())
 }
 
-fn yes_no(fact: Option<bool>) -> &'static str {
-    match fact {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "unknown",
+fn hairpinning(report: &NatReport) -> &'static str {
+    match (report.hairpinning, report.hairpin_filtered) {
+        (Some(true), Some(true)) => "yes, between those that have sent to each other",
+        (Some(true), _) => "yes",
+        (Some(false), _) => "no",
+        (None, _) => "unknown",
     }
 }
 
@@ -373,6 +378,7 @@ pub(super) mod tests {
             filtering: Filtering::AddressAndPortDependent,
             classic: Classic::PortRestrictedCone,
             hairpinning: Some(false),
+            hairpin_filtered: None,
             port_preservation: Some(true),
             port_parity: Some(true),
             port_step: None,

@@ -46,6 +46,7 @@ impl Coturn {
              listening-ip=198.51.100.11
              listening-port={PORT}
              alt-listening-port=3479
+             aux-server={SERVER}:443
              relay-ip={SERVER}
              relay-threads=1
              lt-cred-mech

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::daemon::{Coturn, PortMapping, Serve, Upnp, claim, deviants, stun_url};
-use crate::net::{BINDING_LIFETIME, Family, Host, Nat, Net, Site, behind};
+use crate::net::{BINDING_LIFETIME, Family, Host, Nat, Net, SERVER, Site, behind};
 use crate::stun::Kind;
 use crate::{Lab, run};
 
@@ -135,6 +135,43 @@ fn a_nat_with_ports_of_its_own_is_still_a_cone() {
 #[test]
 fn a_nat_that_turns_packets_around_hairpins() {
     run(|lab| is(lab, Nat::Hairpin, EI, EI, "full-cone", Some(true)));
+}
+
+#[test]
+fn a_nat_that_filters_what_it_turns_around_hairpins_after_a_packet_out() {
+    run(|lab| {
+        let kind = Nat::HairpinFiltered;
+        is(lab, kind, EI, APD, "port-restricted-cone", Some(true))?;
+        let net = Net::build(&[behind(kind)])?;
+        let _serve = Serve::start(lab, &net)?;
+        let (report, _) = nat(lab, "filtered", &net.hosts[0], &["--stun", &stun_url()])?;
+        ensure!(report["hairpin_filtered"] == true, "{report:#}");
+        drop(net);
+        let net = Net::build(&[behind(Nat::Hairpin)])?;
+        let _serve = Serve::start(lab, &net)?;
+        let (report, _) = nat(lab, "open", &net.hosts[0], &["--stun", &stun_url()])?;
+        ensure!(report["hairpin_filtered"] == false, "{report:#}");
+        Ok(())
+    });
+}
+
+#[test]
+fn where_only_the_web_gets_out_a_server_at_its_port_shows_that_udp_is_blocked() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::WebOnly)])?;
+        let _server = Coturn::start(lab, &net)?;
+        let host = &net.hosts[0];
+        let (report, _) = nat(lab, "usual", host, &["--stun", &stun_url()])?;
+        ensure!(report["udp"] == "unknown", "{report:#}");
+        let web = format!("stun:{SERVER}:443");
+        let (report, took) = nat(lab, "web", host, &["--stun", &web])?;
+        ensure!(
+            report["udp"] == "blocked" && report["classic"] == "udp-blocked",
+            "{report:#}"
+        );
+        eprintln!("{took:?}");
+        Ok(())
+    });
 }
 
 #[test]

@@ -76,6 +76,13 @@ fn kinds() -> Vec<Kind> {
         kind("pool", Nat::Pool, EI, APD, "port-restricted-cone"),
         kind("hairpin", Nat::Hairpin, EI, EI, "full-cone"),
         kind(
+            "hairpin, filtered",
+            Nat::HairpinFiltered,
+            EI,
+            APD,
+            "port-restricted-cone",
+        ),
+        kind(
             "addr-symmetric",
             Nat::AddressSymmetric,
             AD,

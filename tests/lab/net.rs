@@ -55,6 +55,8 @@ pub enum Nat {
     Restricted,
     /// [`Nat::FullCone`] that turns packets to its own outer address around.
     Hairpin,
+    /// [`Nat::PortRestricted`] that turns packets around, and filters those too.
+    HairpinFiltered,
     /// A new mapping for each destination; only that destination may answer.
     Symmetric,
     /// [`Nat::Symmetric`] with outer ports that follow one another.
@@ -65,6 +67,8 @@ pub enum Nat {
     Pool,
     /// [`Nat::PortRestricted`] for TCP; UDP is dropped.
     UdpBlocked,
+    /// [`Nat::UdpBlocked`] that lets TCP out to ports 80 and 443 only.
+    WebOnly,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -691,7 +695,7 @@ fn rules(nat: Nat, external: Ipv4Addr, pool: Ipv4Addr) -> String {
         Nat::Open => return String::new(),
         Nat::Firewall => String::new(),
         // The kernel keeps the port and filters by address and port, by itself.
-        Nat::PortRestricted | Nat::UdpBlocked => "table ip nat {
+        Nat::PortRestricted | Nat::UdpBlocked | Nat::WebOnly => "table ip nat {
              chain post { type nat hook postrouting priority srcnat;
                oifname wan masquerade
              }
@@ -705,6 +709,26 @@ fn rules(nat: Nat, external: Ipv4Addr, pool: Ipv4Addr) -> String {
                }}
              }}",
             renumber(FIRST_PORTS)
+        ),
+        // What is turned around shows its outer port in the packet, and in conntrack the one that it
+        // was sent to: who was sent to first is let in.
+        Nat::HairpinFiltered => format!(
+            "table ip nat {{
+               map in {{ type inet_service : ipv4_addr . inet_service; flags dynamic,timeout; timeout {lifetime}s; size 65535; }}
+               set sent {{ type inet_service . inet_service; flags dynamic,timeout; timeout {lifetime}s; size 65535; }}
+               chain pre {{ type nat hook prerouting priority dstnat;
+                 iifname lan ip daddr {external} meta l4proto udp dnat ip to udp dport map @in
+               }}
+               chain post {{ type nat hook postrouting priority srcnat;
+                 iifname lan oifname lan ct status dnat snat ip to {external}
+                 oifname wan masquerade
+               }}
+               chain track {{ type filter hook postrouting priority srcnat + 10;
+                 oifname wan meta l4proto udp ct direction original update @in {{ udp sport : ct original ip saddr . ct original proto-src }}
+                 oifname lan ct status dnat meta l4proto udp ct direction original update @sent {{ udp sport . ct original proto-dst }}
+                 oifname lan ct status dnat meta l4proto udp ct direction original ct original proto-dst . udp sport != @sent drop
+               }}
+             }}"
         ),
         Nat::Pool => format!(
             "table ip nat {{
@@ -790,10 +814,13 @@ fn rules(nat: Nat, external: Ipv4Addr, pool: Ipv4Addr) -> String {
             )
         }
     };
-    let blocked = if nat == Nat::UdpBlocked {
-        "meta l4proto udp drop"
-    } else {
-        ""
+    let blocked = match nat {
+        Nat::UdpBlocked => "meta l4proto udp drop",
+        Nat::WebOnly => {
+            "meta l4proto udp drop
+             oifname wan tcp dport != { 80, 443 } drop"
+        }
+        _ => "",
     };
     // Input is dropped, not accepted: an accepted packet of a stranger would leave an entry that
     // takes the port from the host inside, and punching would fail whenever one side is early.

@@ -61,6 +61,13 @@ fn should_hairpin(nat: Nat) -> Option<bool> {
     (nat.mapping != Mapping::None).then_some(nat.hairpins && open)
 }
 
+/// Of what hairpins, a stranger comes in unless ports are looked at: the outer IP address of all is
+/// the one that was sent to. (And a mapping of its own stands for a stranger's destination.)
+fn should_filter_hairpins(nat: Nat) -> Option<bool> {
+    (should_hairpin(nat) == Some(true))
+        .then_some(nat.filtering == Filtering::AddressAndPortDependent)
+}
+
 #[test]
 fn every_nat_is_recognised_on_a_clean_link() {
     for (seed, nat) in (1..).zip(every_nat()) {
@@ -69,6 +76,11 @@ fn every_nat_is_recognised_on_a_clean_link() {
         let found = (report.mapping, report.filtering, report.hairpinning);
         let expected = (nat.mapping, nat.filtering, should_hairpin(nat));
         assert_eq!(found, expected, "{nat:?}\n{report:#?}");
+        assert_eq!(
+            report.hairpin_filtered,
+            should_filter_hairpins(nat),
+            "{nat:?}"
+        );
         assert!(ran.took < Duration::from_secs(3), "{:?} {nat:?}", ran.took);
         assert!(ran.packets < 200, "{} packets", ran.packets);
         if nat.mapping == Mapping::None {

@@ -109,8 +109,10 @@ pub(super) enum Test {
     /// The mapping socket, which has sent there, asks for an answer from elsewhere: shows that the
     /// server can do it.
     Capable(Change),
-    /// A request to one of our own outer addresses, from another socket of ours.
+    /// A request to one of our own outer addresses, from another socket of ours, which gets one too.
     Hairpin,
+    /// The same from a socket that nothing was sent to.
+    HairpinStranger,
     /// A request and an answer in fragments.
     Fragments,
 }
@@ -179,8 +181,9 @@ pub(super) struct Suite {
     pub(super) target: usize,
     pub(super) primary: SocketAddr,
     pub(super) other: SocketAddr,
-    /// The fresh socket for hairpinning.
+    /// The fresh sockets for hairpinning.
     hairpin: SocketId,
+    stranger: SocketId,
     capable_started: bool,
     hairpin_started: bool,
 }
@@ -419,6 +422,7 @@ impl Discovery {
         self.open_fresh(index, Test::Filtering(BOTH));
         self.open_fresh(index, Test::Filtering(PORT));
         self.suites[index].hairpin = self.open_fresh(index, Test::Hairpin);
+        self.suites[index].stranger = self.open_fresh(index, Test::HairpinStranger);
         for change in [BOTH, IP, PORT] {
             let to = suite.changed(change);
             self.start(
@@ -460,6 +464,7 @@ impl Discovery {
             primary,
             other,
             hairpin: MAIN,
+            stranger: MAIN,
             capable_started: false,
             hairpin_started: false,
         })
@@ -521,24 +526,18 @@ impl Discovery {
             {
                 self.suites[index].hairpin_started = true;
                 // Both ways at once: a filter that needs to be opened is opened by the other.
-                self.start(
-                    now,
-                    Test::Hairpin,
-                    Some(index),
-                    third,
-                    main,
-                    main,
-                    Ask::Plain,
-                );
-                self.start(
-                    now,
-                    Test::Hairpin,
-                    Some(index),
-                    MAIN,
-                    outer,
-                    outer,
-                    Ask::Plain,
-                );
+                let (main_to_third, third_to_main) = ((MAIN, outer), (third, main));
+                let stranger = (suite.stranger, main);
+                let is_open = self.sockets[suite.stranger].is_some();
+                for (test, (socket, to)) in [
+                    (Test::Hairpin, third_to_main),
+                    (Test::Hairpin, main_to_third),
+                    (Test::HairpinStranger, stranger),
+                ] {
+                    if test == Test::Hairpin || is_open {
+                        self.start(now, test, Some(index), socket, to, to, Ask::Plain);
+                    }
+                }
             }
         }
     }
@@ -680,7 +679,7 @@ impl Discovery {
                     && probe.outcome.is_none()
                     && matches!(
                         probe.test,
-                        Test::Filtering(_) | Test::Again(_) | Test::Hairpin
+                        Test::Filtering(_) | Test::Again(_) | Test::Hairpin | Test::HairpinStranger
                     )
             })
     }
@@ -723,9 +722,10 @@ impl Machine for Discovery {
             && let Some((probe, which)) = self.ids.get(&message.id).copied()
         {
             let (probe, which) = (&mut self.probes[probe], which);
-            match (message.class, probe.test) {
+            let hairpins = matches!(probe.test, Test::Hairpin | Test::HairpinStranger);
+            match message.class {
                 // A request of ours that came back: at any socket but the one it left from.
-                (Class::Request, Test::Hairpin) if socket != probe.socket => {
+                Class::Request if hairpins && socket != probe.socket => {
                     let rtt = now.saturating_duration_since(probe.tries[which].at);
                     probe.settle(Outcome::Answered(Answer {
                         from,
@@ -736,13 +736,13 @@ impl Machine for Discovery {
                         software: None,
                     }));
                 }
-                (Class::Success, test) if socket == probe.socket && test != Test::Hairpin => {
+                Class::Success if !hairpins && socket == probe.socket => {
                     probe.take_answer(now, which, from, message);
                     if probe.suite.is_none() {
                         self.first_answer.get_or_insert(now);
                     }
                 }
-                (Class::Error, test) if socket == probe.socket && test != Test::Hairpin => {
+                Class::Error if !hairpins && socket == probe.socket => {
                     let code = message.error_code().map_or(0, |(code, _)| code);
                     if from == probe.to && probe.outcome.is_none() {
                         probe.settle(Outcome::Refused(code));

@@ -23,6 +23,8 @@ pub struct Report {
     pub filtering: Filtering,
     /// `None`: not established, or there is no translation.
     pub hairpinning: Option<bool>,
+    /// Where it does: whether only those come in that were sent to.
+    pub hairpin_filtered: Option<bool>,
     pub ports: Ports,
     /// Whether datagrams in fragments get through both ways.
     pub fragments: Option<bool>,
@@ -48,6 +50,7 @@ impl Default for Report {
             depends: None,
             filtering: Filtering::Unknown,
             hairpinning: None,
+            hairpin_filtered: None,
             ports: Ports::default(),
             fragments: None,
             rewritten: None,
@@ -140,6 +143,9 @@ pub(super) fn report(machine: &Discovery) -> Report {
         depends,
         filtering,
         hairpinning,
+        hairpin_filtered: hairpinning
+            .filter(|works| *works)
+            .and_then(|_| hairpin_filtered(machine)),
         ports: ports(machine),
         fragments: fragments(machine),
         rewritten: rewritten(machine),
@@ -372,6 +378,19 @@ fn hairpinning(machine: &Discovery, mapping: Mapping) -> Result<bool, String> {
     }
 }
 
+/// Whether a socket that nothing was sent to does not come in by hairpinning.
+fn hairpin_filtered(machine: &Discovery) -> Option<bool> {
+    let mut probes = machine.probes.iter();
+    match probes
+        .find(|probe| probe.test == Test::HairpinStranger)?
+        .outcome
+    {
+        Some(Outcome::Answered(_)) => Some(false),
+        Some(Outcome::Silent) => Some(true),
+        _ => None,
+    }
+}
+
 /// What the ports of several sockets, and of several mappings of one, show.
 fn ports(machine: &Discovery) -> Ports {
     let mut made: Vec<(u16, u16)> = vec![];
@@ -450,6 +469,7 @@ fn evidence(machine: &Discovery, probe: &Probe) -> Evidence {
         Test::Again(change) => format!("filtering-other-{}-again", name(change)),
         Test::Capable(change) => format!("server-can-change-{}", name(change)),
         Test::Hairpin => "hairpin".to_owned(),
+        Test::HairpinStranger => "hairpin-stranger".to_owned(),
         Test::Fragments => "fragments".to_owned(),
     };
     let answered = probe.tries.iter().filter(|one| one.answered).count();
