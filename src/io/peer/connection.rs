@@ -25,6 +25,8 @@ use crate::proto::token::Fingerprint;
 
 /// Largest SCTP receive window: more gains nothing at 500 MiB/s and costs memory.
 const MAX_WINDOW: usize = 2 << 20;
+/// How often a connection is begun with new stand-in ports.
+const ATTEMPTS: usize = 5;
 /// A window above this many tenths of the socket buffer stalls a transfer for good when the buffer
 /// overflows (7.7 worked, 9.2 did not).
 const WINDOW_TENTHS: usize = 6;
@@ -128,6 +130,21 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
+/// Tries again what fails: between the moment when a stand-in port is freed and the moment when the
+/// crate binds it, another program may have got it.
+///
+/// # Errors
+/// The last one.
+async fn several_times<T>(attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for _ in 1..ATTEMPTS {
+        match attempt().await {
+            Ok(made) => return Ok(made),
+            Err(error) => log::debug!("once more: {error:#}"),
+        }
+    }
+    attempt().await
+}
+
 impl Connection {
     /// Takes over the reading of `endpoint`.
     ///
@@ -161,10 +178,6 @@ impl Connection {
             .with_sctp_max_receive_buffer_size(u32::try_from(window).unwrap_or(u32::MAX))
             .build();
         let sockets = endpoint.hand_reading_over().await;
-        let runtime = Arc::new(
-            PeerRuntime::new(Arc::clone(endpoint.watch()), sockets).context("bind loopback")?,
-        );
-        let bind_addrs = runtime.bind_addrs();
         let initial = States {
             ice: RTCIceConnectionState::New,
             connection: RTCPeerConnectionState::New,
@@ -176,19 +189,27 @@ impl Connection {
         let configuration = RTCConfigurationBuilder::new()
             .with_certificates(vec![identity.certificate.clone()])
             .build();
-        let peer = PeerConnectionBuilder::new()
-            .with_configuration(configuration)
-            .with_setting_engine(settings)
-            .with_handler(Arc::new(Handler {
-                states: states_tx,
-                announced: announced_tx,
-            }))
-            .with_runtime(runtime)
-            .with_udp_addrs(bind_addrs)
-            .with_data_channel_send_buffer_limit(ahead)
-            .build()
-            .await
-            .context("peer connection")?;
+        let handler = Arc::new(Handler {
+            states: states_tx,
+            announced: announced_tx,
+        });
+        let build = async || {
+            let watch = Arc::clone(endpoint.watch());
+            let runtime = Arc::new(PeerRuntime::new(watch, &sockets).context("bind loopback")?);
+            let bind_addrs = runtime.bind_addrs();
+            let handler: Arc<dyn PeerConnectionEventHandler> = Arc::clone(&handler) as _;
+            PeerConnectionBuilder::new()
+                .with_configuration(configuration.clone())
+                .with_setting_engine(settings.clone())
+                .with_handler(handler)
+                .with_runtime(runtime)
+                .with_udp_addrs(bind_addrs)
+                .with_data_channel_send_buffer_limit(ahead)
+                .build()
+                .await
+                .context("peer connection")
+        };
+        let peer = several_times(build).await?;
         Ok(Self {
             fingerprint: identity.fingerprint,
             peer: Arc::new(peer),
@@ -339,6 +360,20 @@ pub fn window(granted: Granted) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_fails_by_chance_is_tried_again_and_what_fails_always_is_told() {
+        let count = std::cell::Cell::new(0);
+        let attempt = async |good: usize| {
+            count.set(count.get() + 1);
+            anyhow::ensure!(count.get() >= good, "taken {}", count.get());
+            Ok(count.get())
+        };
+        assert_eq!(several_times(async || attempt(3).await).await.unwrap(), 3);
+        count.set(0);
+        let error = several_times(async || attempt(99).await).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("taken {ATTEMPTS}"));
+    }
 
     #[test]
     fn the_window_stays_under_what_the_socket_holds() {

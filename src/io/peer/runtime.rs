@@ -32,7 +32,7 @@ pub struct PeerRuntime {
 impl PeerRuntime {
     /// # Errors
     /// When no loopback port is free.
-    pub fn new(watch: Arc<Watch>, sockets: Vec<Arc<dyn AsyncUdpSocket>>) -> io::Result<Self> {
+    pub fn new(watch: Arc<Watch>, sockets: &[Arc<dyn AsyncUdpSocket>]) -> io::Result<Self> {
         let mut stands = Vec::with_capacity(sockets.len());
         // All are held until each has a port of its own, then freed for the crate to bind.
         let mut held = vec![];
@@ -42,7 +42,7 @@ impl PeerRuntime {
                 SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             };
             let stand_in = UdpSocket::bind(SocketAddr::new(ip, 0))?;
-            stands.push((stand_in.local_addr()?, socket));
+            stands.push((stand_in.local_addr()?, Arc::clone(socket)));
             held.push(stand_in);
         }
         Ok(Self {
