@@ -198,16 +198,23 @@ impl Connection {
             let runtime = Arc::new(PeerRuntime::new(watch, &sockets).context("bind loopback")?);
             let bind_addrs = runtime.bind_addrs();
             let handler: Arc<dyn PeerConnectionEventHandler> = Arc::clone(&handler) as _;
-            PeerConnectionBuilder::new()
+            let peer = PeerConnectionBuilder::new()
                 .with_configuration(configuration.clone())
                 .with_setting_engine(settings.clone())
                 .with_handler(handler)
-                .with_runtime(runtime)
+                .with_runtime(Arc::clone(&runtime) as _)
                 .with_udp_addrs(bind_addrs)
                 .with_data_channel_send_buffer_limit(ahead)
                 .build()
                 .await
-                .context("peer connection")
+                .context("peer connection")?;
+            if !runtime.has_all() {
+                if let Err(error) = peer.close().await {
+                    log::debug!("close: {error}");
+                }
+                anyhow::bail!("peer connection: a loopback port is taken");
+            }
+            Ok(peer)
         };
         let peer = several_times(build).await?;
         Ok(Self {

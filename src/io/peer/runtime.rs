@@ -10,6 +10,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct PeerRuntime {
     watch: Arc<Watch>,
     /// The throw-away port the crate binds, and the socket it stands for.
     sockets: Vec<(SocketAddr, Arc<dyn AsyncUdpSocket>)>,
+    /// How many of them the crate has.
+    taken: AtomicUsize,
 }
 
 impl PeerRuntime {
@@ -48,7 +51,13 @@ impl PeerRuntime {
         Ok(Self {
             watch,
             sockets: stands,
+            taken: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether the crate has all sockets. It goes on without one whose stand-in it could not bind.
+    pub fn has_all(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) >= self.sockets.len()
     }
 
     /// What to pass to `with_udp_addrs`.
@@ -73,7 +82,10 @@ impl Runtime for PeerRuntime {
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let stand_in = socket.local_addr()?;
         match self.sockets.iter().find(|(addr, _)| *addr == stand_in) {
-            Some((_, ours)) => Ok(Arc::clone(ours)),
+            Some((_, ours)) => {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+                Ok(Arc::clone(ours))
+            }
             None => Err(io::Error::other("the crate bound a port it was not given")),
         }
     }
