@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::input::TokenSource;
 use super::meet::{self, MeetArgs, Meeting, Role};
 use super::progress::Progress;
-use super::transfer::{failure, tell_link};
+use super::transfer::{failure, tell_link, tell_repair};
 use super::ui::{Ctx, Options, Ui};
 use super::words;
 use crate::exit::Exit;
@@ -252,6 +252,10 @@ impl Screen {
             Report::Verifying => self.tell(&Event::State {
                 state: State::Verifying,
             }),
+            Report::Repair(stats) => {
+                // As in `tell`.
+                let _ = tell_repair(&self.ui, &stats);
+            }
             report => tell_link(&self.ui, &report),
         }
     }

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use super::link::{Link, LinkError, Remote};
 use super::watch::Far;
 use crate::proto::link::PeerKind;
+use crate::proto::link::repair::frame::{Keys, Role};
 use crate::proto::sdp::{Description, Setup};
 use crate::proto::token::{self, Candidate, Invite, Kind, Reply};
 
@@ -157,6 +158,10 @@ async fn offer(
     };
     let (fingerprint, password) = (&identity.fingerprint, &credentials.password);
     let ufrag = token::build_ufrag(kind, fingerprint, password);
+    if kind == PeerKind::Knothole {
+        let theirs = token::ice_password(&invite.secret);
+        endpoint.start_layer(Keys::new(Role::Offerer, password, &theirs))?;
+    }
     let connection = Connection::build(endpoint, &identity, credentials, kind).await?;
     let answer = Description {
         ufrag: &ufrag.context("our own password")?,
@@ -272,6 +277,7 @@ mod tests {
             ipv6: false,
             bind: Some("127.0.0.1:0".parse().unwrap()),
             patience: Duration::from_secs(20),
+            repair: true,
         };
         let issuer = Issuer::open(&network, Duration::from_mins(1));
         let issuer = issuer.await.unwrap();

@@ -13,6 +13,7 @@ use super::endpoint::Endpoint;
 use super::issuer::MAX_MESSAGE;
 use super::socket::lock;
 use crate::proto::link::PeerKind;
+use crate::proto::link::repair::Stats;
 use crate::proto::token::{Candidate, Fingerprint, Kind};
 
 /// How long the last message may take to leave this machine.
@@ -337,6 +338,19 @@ impl Link {
         })
     }
 
+    /// The peer said that it understands the repair layer, which comes in from now on where it pays.
+    pub fn allow_repair(&self) {
+        if self.endpoint.repairs() {
+            self.endpoint.watch().layer().allow();
+        }
+    }
+
+    /// What the repair layer does; `None` where there is none: at a plain peer.
+    #[must_use]
+    pub fn repair(&self) -> Option<Stats> {
+        self.endpoint.watch().layer().stats()
+    }
+
     /// File contents that the peer has not acknowledged yet, in bytes.
     pub async fn outstanding(&self) -> usize {
         self.channel.outstanding_bytes().await.unwrap_or(0)
@@ -357,7 +371,14 @@ impl Link {
                 // The crate's driver hands everything queued to the socket in one go.
                 tokio::task::yield_now().await;
             };
-            if tokio::time::timeout(LAST_WORD, left).await.is_err() {
+            // What is repaired below is not gone before it has arrived.
+            let arrived = async {
+                left.await;
+                while !watch.layer().is_done() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            if tokio::time::timeout(LAST_WORD, arrived).await.is_err() {
                 log::debug!("the channel's end did not leave in time");
             }
             if self.remote.kind == PeerKind::Plain {

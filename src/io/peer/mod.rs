@@ -12,6 +12,7 @@ mod endpoint;
 mod interfaces;
 mod issuer;
 mod joiner;
+mod layer;
 mod link;
 mod names;
 mod relay;

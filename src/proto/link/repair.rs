@@ -250,6 +250,12 @@ impl Repair {
         self.receiver.peek()
     }
 
+    /// Whether routers may mark what leaves now (RFC 3168).
+    #[must_use]
+    pub fn is_markable(&self) -> bool {
+        self.sender.is_markable()
+    }
+
     /// What waits to leave or to be acknowledged, in bytes.
     #[must_use]
     pub fn queued(&self) -> usize {

@@ -245,7 +245,7 @@ impl Rate {
             return;
         }
         let rate = delivered as f64 / interval.as_secs_f64();
-        self.this_round.limited |= stamp.limited;
+        self.this_round.limited = stamp.limited;
         self.this_round.fastest = self.this_round.fastest.max(rate);
         if !stamp.limited || rate >= self.peak() {
             while self.peaks.back().is_some_and(|(_, lower)| *lower <= rate) {
@@ -293,17 +293,23 @@ impl Rate {
         {
             self.ceiling = None;
         }
-        if self.phase == Phase::Startup && !round.limited {
-            let peak = self.peak();
-            if peak >= self.full * GROWTH {
-                self.full = peak;
-                self.flat = 0;
-            } else {
-                self.flat += 1;
-            }
-            if self.flat >= FLAT_ROUNDS || (self.flat >= 1 && (congested || standing)) {
-                self.phase = Phase::Drain;
-            }
+        if self.phase == Phase::Startup {
+            self.end_startup_round(&round, congested, standing);
+        }
+    }
+
+    fn end_startup_round(&mut self, round: &Round, congested: bool, standing: bool) {
+        let peak = self.peak();
+        if peak >= self.full * GROWTH {
+            self.full = peak;
+            self.flat = 0;
+        } else if !round.limited {
+            self.flat += 1;
+        }
+        // A queue says the same as a rate that does not grow, and sooner.
+        let full = self.flat >= FLAT_ROUNDS || (self.flat >= 1 && standing);
+        if full || congested {
+            self.phase = Phase::Drain;
         }
     }
 
@@ -388,9 +394,10 @@ impl Rate {
             Phase::Cruise { .. } | Phase::Down { .. } => BACK_OFF,
             _ => 1.0,
         };
-        let ceiling = self
-            .ceiling
-            .map_or(f64::INFINITY, |ceiling| ceiling * headroom);
+        // But never less than the path itself holds.
+        let ceiling = self.ceiling.map_or(f64::INFINITY, |ceiling| {
+            (ceiling * headroom).max(self.path())
+        });
         window.min(ceiling).max(LEAST)
     }
 

@@ -28,6 +28,9 @@ const MOST_PROBE: Duration = Duration::from_millis(250);
 const SKIP_WITHIN: u64 = 512;
 /// Transmissions whose fate is open at most, for a peer that acknowledges nothing.
 const MOST_OPEN: usize = 4 * SPAN as usize;
+/// Silences in a row at the very start, after which a path is taken for one that swallows what
+/// could be marked (RFC 9000 §13.4.2 for the same fear).
+const UNMARKED_AFTER: u32 = 2;
 /// Copies of one repair at most.
 const MOST_COPIES: u32 = 4;
 /// A datagram lost so often: the path may not carry its size.
@@ -586,6 +589,11 @@ impl Sender {
     /// From now on what waits leaves at once, or no longer.
     pub fn hurry(&mut self, hurries: bool) {
         self.hurries = hurries;
+    }
+
+    /// Whether routers may mark what is sent: not where everything that could be marked was lost.
+    pub fn is_markable(&self) -> bool {
+        self.largest.is_some() || self.probes < UNMARKED_AFTER
     }
 
     /// Whether something waits to leave.
