@@ -311,6 +311,68 @@ fn without_udp_the_joiner_says_so_in_time() {
     });
 }
 
+#[test]
+fn loss_on_a_short_path_brings_the_repair_layer_in() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Open), behind(Nat::PortRestricted)])?;
+        let _server = Coturn::start(lab, &net)?;
+        net.lose(0, 30)?;
+        let (alice, _) = repaired(lab, &net, &stun(), &[])?;
+        let link = alice.event("link")?;
+        ensure!(link["repairing"] == true, "{link}");
+        Ok(())
+    });
+}
+
+#[test]
+fn loss_behind_a_relay_brings_it_in_too() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Symmetric), behind(Nat::Symmetric)])?;
+        let _server = Coturn::start(lab, &net)?;
+        net.lose(1, 30)?;
+        let (alice, bob) = repaired(lab, &net, &turn(), &[])?;
+        ensure!(bob.route()?.kind == "relay", "not relayed");
+        let link = alice.event("link")?;
+        ensure!(link["repairing"] == true, "{link}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_side_that_does_not_want_the_repair_layer_sends_nothing_through_it() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Open), behind(Nat::PortRestricted)])?;
+        let _server = Coturn::start(lab, &net)?;
+        net.lose(0, 10)?;
+        let (alice, _) = repaired(lab, &net, &stun(), &["--no-repair"])?;
+        ensure!(alice.events("link").is_empty(), "frames were sent");
+        Ok(())
+    });
+}
+
+/// A transfer over a link that loses packets; `extra` for the sender.
+fn repaired(lab: &Lab, net: &Net, servers: &[String], extra: &[&str]) -> Result<(Peer, Peer)> {
+    let file = lab.file("data.bin", 16 * MIB)?;
+    let mut alice = lab
+        .knothole("alice", &net.hosts[0])
+        .args(["send", "--json"])
+        .args(extra)
+        .args(servers)
+        .arg(&file)
+        .start()?;
+    let invite = alice.token("invite")?;
+    let mut bob = lab
+        .knothole("bob", &net.hosts[1])
+        .args(["receive", "--json", "-y", &invite.text])
+        .args(servers)
+        .start()?;
+    if servers.len() > 2 {
+        alice.type_line(&bob.token("reply")?.text)?;
+    }
+    arrives(&file, &mut alice, &mut bob)?;
+    Ok((alice, bob))
+}
+
 /// Both sides behind port-restricted NATs that forget after 30 s, and then give another port; and
 /// a person who takes his time. Without `--json`, as that person sees it.
 fn reply_typed_late(lab: &Lab, late: Duration) -> Result<()> {

@@ -210,6 +210,21 @@ impl Net {
         ))
     }
 
+    /// Drops so many of a thousand packets to and from a site, by chance.
+    pub fn lose(&self, site: usize, of_thousand: u32) -> Result<()> {
+        let link = &self.sites[site].link;
+        self.inet.nft(&format!(
+            "table inet loss {{
+               chain in {{ type filter hook prerouting priority -400; policy accept;
+                 iifname {link} numgen random mod 1000 < {of_thousand} drop
+               }}
+               chain out {{ type filter hook postrouting priority 400; policy accept;
+                 oifname {link} numgen random mod 1000 < {of_thousand} drop
+               }}
+             }}"
+        ))
+    }
+
     pub fn mend(&self) -> Result<()> {
         self.inet.nft("delete table inet cut")
     }
