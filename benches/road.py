@@ -5,7 +5,7 @@ for kernels without it.
     road.py --a FD --b FD --round-trip 50 --rate 200 --queue 1 --loss 1
 
 FD are open files of the namespaces (as /proc/PID/ns/net). A TUN interface named `road` is made in
-each, with the addresses 10.78.0.1 and 10.78.0.2. For each packet: loss, then queue and rate, then
+each, with the addresses 10.77.0.1 and 10.77.0.2. For each packet: loss, then queue and rate, then
 delay. Prints `ready`, and at the end (SIGTERM) one line of JSON with what it counted.
 
 Needs root; Linux; standard library only. One core carries some 40,000 packets a second.
@@ -107,7 +107,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     opt = parser.parse_args()
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    tuns = [open_tun(opt.a, "10.78.0.1", opt.mtu), open_tun(opt.b, "10.78.0.2", opt.mtu)]
+    tuns = [open_tun(opt.a, "10.77.0.1", opt.mtu), open_tun(opt.b, "10.77.0.2", opt.mtu)]
     LIBC.setns(home, CLONE_NEWNET)
     LIBC.prctl(29, 1000, 0, 0, 0)  # PR_SET_TIMERSLACK: 1 us
     try:

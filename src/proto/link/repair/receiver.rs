@@ -7,8 +7,8 @@ use super::frame::{Ack, HEADER, MAX_RUNS, expand};
 
 /// Datagrams after the next one that are looked at; the sender keeps within it.
 pub const SPAN: u64 = 8192;
-/// Bytes held back behind a hole: twice the largest SCTP window.
-const MAX_HELD: usize = 4 << 20;
+/// Bytes held back behind a hole: the largest SCTP window, with all headers, and half as much.
+const MAX_HELD: usize = 6 << 20;
 /// An acknowledgement leaves after so many frames, or so late, whichever is first.
 const ACK_EVERY: u32 = 16;
 pub const ACK_DELAY: Duration = Duration::from_millis(2);
