@@ -189,7 +189,8 @@ pub struct Common {
     /// Leave all repair of lost packets to SCTP
     ///
     /// Between two knotholes, where a path is long or loses packets, a layer below DTLS repairs
-    /// the loss and sets the pace. This keeps this side from sending through it.
+    /// the loss and sets the pace. This keeps this side from sending through it; it belongs on both
+    /// sides, since windows are smaller without the layer.
     #[arg(long, env = "KNOTHOLE_NO_REPAIR", value_parser = Switch, action = ArgAction::SetTrue)]
     no_repair: bool,
 

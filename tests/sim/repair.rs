@@ -200,9 +200,10 @@ fn a_rate_that_falls_to_a_tenth_is_followed_in_two_seconds_and_its_return_in_fiv
     println!("{:.2} of the slow link", slow / (way.rate / 10.0));
     assert!(slow > 0.8 * way.rate / 10.0, "{slow}");
     road.way(0).rate *= 10.0;
-    road.run(Duration::from_secs(17));
+    // After a second and a half: well before the five.
+    road.run(Duration::from_millis(13_500));
     let before = road.delivered()[0];
-    road.run(Duration::from_secs(19));
+    road.run(Duration::from_millis(15_500));
     let fast = (road.delivered()[0] - before) as f64 / 2.0;
     println!("{:.2} of the fast link", fast / way.rate);
     assert!(fast > 0.8 * way.rate, "{fast}");

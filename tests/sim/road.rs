@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
-use knothole::proto::link::repair::Repair;
 use knothole::proto::link::repair::frame::{Keys, Role};
+use knothole::proto::link::repair::{BARE_ROOM, Repair};
 
 use crate::internet::Dice;
 
@@ -282,7 +282,7 @@ impl<'a> Pair<'a> {
             Keys::new(Role::Answerer, "two", "one"),
         ];
         let ends = keys.map(|keys| {
-            let mut end = Repair::new(now, keys, seed | 1);
+            let mut end = Repair::new(now, keys, seed | 1, BARE_ROOM);
             end.allow();
             end.handle_round_trip(round_trip.max(Duration::from_millis(5)));
             assert!(end.wants(now));

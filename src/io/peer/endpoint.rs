@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta};
 
+use super::connection::room;
 use super::interfaces;
 use super::relay::{Allocation, Relay};
 use super::socket::{Granted, Socket, lock};
@@ -363,7 +364,8 @@ impl Endpoint {
     /// When the system has no entropy.
     pub fn start_layer(&self, keys: Keys) -> anyhow::Result<()> {
         let seed = u64::from_ne_bytes(random()?);
-        self.inner.watch.layer().start(keys, seed);
+        let room = u32::try_from(room(self.granted())).unwrap_or(u32::MAX);
+        self.inner.watch.layer().start(keys, seed, room);
         Ok(())
     }
 

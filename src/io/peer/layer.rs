@@ -56,10 +56,10 @@ struct Inner {
 
 impl Layer {
     /// For a connection with another knothole: frames are read from now on, and sent once they are
-    /// [allowed](Self::allow). `seed` must be unpredictable.
-    pub fn start(&self, keys: Keys, seed: u64) {
+    /// [allowed](Self::allow). `seed` must be unpredictable; `room`: what our socket holds.
+    pub fn start(&self, keys: Keys, seed: u64, room: u32) {
         *self.lock() = Inner {
-            repair: Some(Repair::new(Instant::now(), keys, seed)),
+            repair: Some(Repair::new(Instant::now(), keys, seed, room)),
             ..Inner::default()
         };
     }
@@ -107,6 +107,18 @@ impl Layer {
             repair.send(datagram);
         }
         true
+    }
+
+    /// Whether what is sent travels in frames now.
+    pub fn carries(&self) -> bool {
+        self.stats().is_some_and(|stats| stats.on)
+    }
+
+    /// Whether something that was sent was lost lately, and repaired.
+    pub fn is_repairing(&self) -> bool {
+        let inner = self.lock();
+        let repair = inner.repair.as_ref();
+        repair.is_some_and(|repair| repair.is_repairing(Instant::now()))
     }
 
     /// Datagrams of DTLS came in bare.
@@ -204,12 +216,10 @@ impl Layer {
         self.lock().repair.as_ref().map(Repair::stats)
     }
 
-    /// Whether nothing waits for the peer.
-    pub fn is_done(&self) -> bool {
-        self.lock()
-            .repair
-            .as_ref()
-            .is_none_or(|repair| repair.queued() == 0)
+    /// Whether something has not left yet.
+    pub fn is_waiting(&self) -> bool {
+        let inner = self.lock();
+        inner.repair.as_ref().is_some_and(Repair::is_waiting)
     }
 
     /// No code that holds this lock can panic half-way through a change worth distrusting.

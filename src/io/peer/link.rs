@@ -13,13 +13,17 @@ use super::endpoint::Endpoint;
 use super::issuer::MAX_MESSAGE;
 use super::socket::lock;
 use crate::proto::link::PeerKind;
-use crate::proto::link::repair::Stats;
+use crate::proto::link::repair::{BARE_ROOM, Stats};
 use crate::proto::token::{Candidate, Fingerprint, Kind};
 
 /// How long the last message may take to leave this machine.
 const LAST_WORD: Duration = Duration::from_millis(300);
 /// How long a plain peer may take to end the channel on its side.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// What may be on the way without the repair layer, in bytes.
+const MAX_BARE: usize = BARE_ROOM as usize;
+/// Some of it is gone then: at 500 MiB/s a quarter.
+const DRAINED: Duration = Duration::from_millis(1);
 /// Between looks whether it has.
 const LOOK: Duration = Duration::from_millis(5);
 /// The crate tells the end of a channel before the messages that came in with it, and hands these
@@ -252,7 +256,16 @@ impl Link {
     /// # Errors
     /// [`LinkError::Closed`].
     pub async fn writable(&self) -> Result<(), LinkError> {
-        self.channel.writable().await.map_err(|_| LinkError::Closed)
+        loop {
+            let writable = self.channel.writable().await;
+            writable.map_err(|_| LinkError::Closed)?;
+            // The peer's window is for paced frames: bare, so much would flood its socket.
+            let layer = self.endpoint.watch().layer();
+            if layer.carries() || self.outstanding().await < MAX_BARE {
+                return Ok(());
+            }
+            tokio::time::sleep(DRAINED).await;
+        }
     }
 
     /// Queues file contents.
@@ -371,14 +384,14 @@ impl Link {
                 // The crate's driver hands everything queued to the socket in one go.
                 tokio::task::yield_now().await;
             };
-            // What is repaired below is not gone before it has arrived.
-            let arrived = async {
+            // What is paced below leaves a little later.
+            let gone = async {
                 left.await;
-                while !watch.layer().is_done() {
+                while watch.layer().is_waiting() {
                     tokio::time::sleep(LOOK).await;
                 }
             };
-            if tokio::time::timeout(LAST_WORD, arrived).await.is_err() {
+            if tokio::time::timeout(LAST_WORD, gone).await.is_err() {
                 log::debug!("the channel's end did not leave in time");
             }
             if self.remote.kind == PeerKind::Plain {

@@ -20,7 +20,6 @@ mod runtime;
 mod socket;
 mod watch;
 
-pub use connection::window;
 pub use describe::{Finding, Offerer, Pairing, Unfit, answer, judge_offer};
 pub use endpoint::{Endpoint, Network, Notice, Server, TurnServer, resolve};
 pub use interfaces::local_addresses;

@@ -188,8 +188,9 @@ impl Watch {
         self.lock().clock.wall_until(Instant::now(), target)
     }
 
-    /// A datagram of the crate (or a batch of them) leaves, bare or with its loss `repaired`.
-    pub fn handle_sent(&self, contents: &[u8], repaired: bool) {
+    /// A datagram of the crate (or a batch of them) leaves, bare or in frames.
+    pub fn handle_sent(&self, contents: &[u8], framed: bool) {
+        let repaired = framed && self.layer.is_repairing();
         let now = Instant::now();
         let mut seen = self.lock();
         if is_dtls(contents) {

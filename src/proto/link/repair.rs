@@ -27,6 +27,10 @@ use sender::Sender;
 /// The name of the capability in a hello: this layer, in the version of its frames.
 pub const CAPABILITY: &str = "repair1";
 
+/// What may be on the way bare, in bytes: more gains nothing at 500 MiB/s. A socket that holds less
+/// would overflow when all of it comes at once, and SCTP would not recover: to it everything travels
+/// paced, in frames.
+pub const BARE_ROOM: u32 = 2 << 20;
 /// A path with a round trip from here on is long: the layer pays even where nothing is lost,
 /// because SCTP starts slowly and overfills the queue.
 const LONG: Duration = Duration::from_millis(5);
@@ -86,12 +90,12 @@ pub struct Stats {
 }
 
 impl Repair {
-    /// `seed` must be unpredictable.
+    /// `seed` must be unpredictable; `room`: what our socket holds when nobody reads, in bytes.
     #[must_use]
-    pub fn new(now: Instant, keys: Keys, seed: u64) -> Self {
+    pub fn new(now: Instant, keys: Keys, seed: u64, room: u32) -> Self {
         Self {
             sender: Sender::new(now, keys.clone(), None, seed),
-            receiver: Receiver::new(now),
+            receiver: Receiver::new(now, room),
             keys,
             allowed: false,
             on: false,
@@ -134,15 +138,18 @@ impl Repair {
         }
         let lossy = self.lossy_until.is_some_and(|until| now < until);
         let shortest = self.shortest();
+        // Until the peer has told what its socket holds, the first frames find out.
+        let cramped = self.sender.room().is_none_or(|room| room < BARE_ROOM);
+        let needed = lossy || cramped;
         if !self.on {
-            self.on = lossy || shortest.is_some_and(|shortest| shortest >= LONG);
+            self.on = needed || shortest.is_some_and(|shortest| shortest >= LONG);
             if self.on {
                 if self.sender.is_done() {
                     self.sender.change_path(now, shortest);
                 }
                 self.sender.hurry(false);
             }
-        } else if !lossy && shortest.is_some_and(|shortest| shortest < SHORT) {
+        } else if !needed && shortest.is_some_and(|shortest| shortest < SHORT) {
             // A datagram that travels bare must not overtake those that wait here.
             self.sender.hurry(true);
             self.on = self.sender.is_waiting();
@@ -150,6 +157,12 @@ impl Repair {
             self.sender.hurry(false);
         }
         self.on
+    }
+
+    /// Whether something was lost lately, so that repairs hold up what is behind them.
+    #[must_use]
+    pub fn is_repairing(&self, now: Instant) -> bool {
+        self.on && self.lossy_until.is_some_and(|until| now < until)
     }
 
     fn shortest(&self) -> Option<Duration> {
@@ -256,10 +269,10 @@ impl Repair {
         self.sender.is_markable()
     }
 
-    /// What waits to leave or to be acknowledged, in bytes.
+    /// Whether something waits to leave.
     #[must_use]
-    pub fn queued(&self) -> usize {
-        self.sender.queued()
+    pub fn is_waiting(&self) -> bool {
+        self.sender.is_waiting()
     }
 
     /// Whether large datagrams were lost again and again, so that the path may not carry them:
@@ -363,10 +376,11 @@ mod tests {
 
     #[test]
     fn a_short_clean_path_has_no_layer_and_a_long_one_has() {
-        for (round_trip, wanted) in [(MS / 5, false), (4 * MS, false), (5 * MS, true)] {
-            let (now, mut here, _) = two();
+        for (round_trip, wanted) in [(MS / 5, false), (2 * MS, false), (5 * MS, true)] {
+            let (now, mut here, mut there) = two();
             here.allow();
-            assert!(!here.wants(now), "nothing is known");
+            assert!(here.wants(now), "nothing is known");
+            roomy(now, &mut here, &mut there);
             here.handle_round_trip(20 * round_trip);
             here.handle_round_trip(round_trip);
             assert_eq!(
@@ -384,6 +398,7 @@ mod tests {
             end.allow();
             end.handle_round_trip(MS / 5);
         }
+        roomy(now, &mut here, &mut there);
         let mut first = None;
         for number in 0..8192 {
             now += MS / 20;
@@ -403,12 +418,31 @@ mod tests {
             }
         }
         assert!(here.wants(now));
-        here.send(&record(9));
+        for number in 0..100 {
+            let mut large = record(number);
+            large.resize(1400, 7);
+            here.send(&large);
+        }
         now += STAYS;
         assert!(here.wants(now), "what waits must not be overtaken");
         let mut batch = vec![];
-        while here.poll_transmit(now, &mut batch, 8, 60_000).is_some() {}
+        while here.poll_transmit(now, &mut batch, 8, 60_000).is_some() {
+            batch.clear();
+        }
         assert!(!here.wants(now));
+    }
+
+    #[test]
+    fn a_socket_that_holds_too_little_for_all_at_once_gets_frames_alone() {
+        for (room, wanted) in [(BARE_ROOM - 1, true), (BARE_ROOM, false)] {
+            let (now, mut here, _) = two();
+            let mut there = Repair::new(now, keys()[1].clone(), 7, room);
+            here.allow();
+            here.handle_round_trip(MS / 5);
+            assert!(here.wants(now));
+            exchange(now, &mut here, &mut there);
+            assert_eq!(here.wants(now), wanted);
+        }
     }
 
     #[test]
@@ -446,13 +480,37 @@ mod tests {
         record
     }
 
-    fn two() -> (Instant, Repair, Repair) {
-        let now = Instant::now();
-        let keys = [
+    /// The other side tells that there is room, and the layer steps aside.
+    fn roomy(now: Instant, here: &mut Repair, there: &mut Repair) {
+        assert!(here.wants(now));
+        exchange(now, here, there);
+        here.sender.change_path(now, None);
+        here.on = false;
+    }
+
+    /// One datagram, and its acknowledgement after no time.
+    fn exchange(now: Instant, here: &mut Repair, there: &mut Repair) {
+        here.send(&record(1));
+        let mut batch = vec![];
+        assert!(here.poll_transmit(now, &mut batch, 8, 60_000).is_some());
+        assert!(there.handle_frame(now, &batch, false));
+        batch.clear();
+        assert!(there.poll_datagram().is_some());
+        let later = now + 2 * MS;
+        assert!(there.poll_transmit(later, &mut batch, 8, 60_000).is_some());
+        assert!(here.handle_frame(later, &batch, false));
+    }
+
+    fn keys() -> [Keys; 2] {
+        [
             Keys::new(Role::Offerer, "ours", "theirs"),
             Keys::new(Role::Answerer, "theirs", "ours"),
-        ];
-        let [here, there] = keys.map(|keys| Repair::new(now, keys, 7));
+        ]
+    }
+
+    fn two() -> (Instant, Repair, Repair) {
+        let now = Instant::now();
+        let [here, there] = keys().map(|keys| Repair::new(now, keys, 7, BARE_ROOM));
         (now, here, there)
     }
 }

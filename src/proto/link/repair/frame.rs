@@ -18,7 +18,7 @@ pub const MAX_RUNS: usize = 128;
 /// and what it wins is one datagram lost.
 const TAG: usize = 6;
 pub(super) const BODY: usize = 2 + TAG;
-const ACK_FIXED: usize = BODY + 24;
+const ACK_FIXED: usize = BODY + 28;
 /// The longest acknowledgement.
 pub const MAX_ACK: usize = ACK_FIXED + 2 * MAX_RUNS;
 
@@ -99,6 +99,8 @@ pub struct Ack {
     /// Bytes of all frames that arrived, and how many of them a router marked (RFC 3168).
     pub delivered: u64,
     pub marked: u32,
+    /// What its socket holds when nobody reads, in bytes.
+    pub room: u32,
     /// How many have arrived, down from the newest; how many before those are missing; and so on.
     pub runs: Vec<u16>,
 }
@@ -154,6 +156,7 @@ impl Keys {
         }
         frame.extend(ack.delivered.to_be_bytes());
         frame.extend(ack.marked.to_be_bytes());
+        frame.extend(ack.room.to_be_bytes());
         for run in ack.runs.iter().take(MAX_RUNS) {
             frame.extend(run.to_be_bytes());
         }
@@ -213,6 +216,7 @@ impl Keys {
                     next: word(body, 8)?,
                     delivered: u64::from(word(body, 12)?) << 32 | u64::from(word(body, 16)?),
                     marked: word(body, 20)?,
+                    room: word(body, 24)?,
                     runs: runs
                         .map(|run| u16::from_be_bytes([run[0], run[1]]))
                         .collect(),
@@ -328,13 +332,13 @@ mod tests {
     proptest! {
         #[test]
         fn acknowledgements_come_back(
-            numbers in any::<[u32; 4]>(),
+            numbers in any::<[u32; 5]>(),
             delivered in any::<u64>(),
             runs in prop::collection::vec(any::<u16>(), 0..=MAX_RUNS),
         ) {
             let (here, there) = two();
-            let [largest, hold, next, marked] = numbers;
-            let ack = Ack { largest, hold, next, delivered, marked, runs };
+            let [largest, hold, next, marked, room] = numbers;
+            let ack = Ack { largest, hold, next, delivered, marked, room, runs };
             let frame = here.write_ack(&ack);
             prop_assert!(frame.len() <= MAX_ACK);
             prop_assert_eq!(there.read(&frame), Some(Frame::Ack(ack)));

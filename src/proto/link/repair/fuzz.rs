@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::frame::{Ack, BODY, Frame, Keys, MAX_RUNS, Role, VERSION};
-use super::{Repair, frame};
+use super::{BARE_ROOM, Repair, frame};
 use crate::proto::fuzz::Input;
 
 /// Reads `data` as a frame, as it is and with the right tag.
@@ -82,6 +82,7 @@ pub fn fuzz(data: &[u8], start: Instant) {
                     next: number(&mut input),
                     delivered: u64::from(number(&mut input)),
                     marked: number(&mut input),
+                    room: number(&mut input),
                     runs: (0..runs)
                         .map(|_| input.byte().unwrap_or(0).into())
                         .collect(),
@@ -124,7 +125,11 @@ struct Talk {
 impl Talk {
     fn new(now: Instant) -> Self {
         let (here, there) = keys();
-        let mut ends = [Repair::new(now, here, 7), Repair::new(now, there, 9)];
+        let room = BARE_ROOM;
+        let mut ends = [
+            Repair::new(now, here, 7, room),
+            Repair::new(now, there, 9, room),
+        ];
         for end in &mut ends {
             end.allow();
             end.handle_round_trip(Duration::from_millis(20));

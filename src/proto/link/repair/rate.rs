@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 /// A frame of full size, in bytes.
 const FRAME: f64 = 1450.0;
-/// What may be on the way before anything is known (RFC 6928: ten).
-const INITIAL: f64 = 10.0 * FRAME;
+/// What may be on the way before anything is known. More than the ten packets of RFC 6928, because
+/// SCTP above begins with three and doubles: this only must not hold it back.
+const INITIAL: f64 = 32.0 * FRAME;
 const LEAST: f64 = 4.0 * FRAME;
 /// Doubles the rate in each round trip (2/ln 2).
 const STARTUP_GAIN: f64 = 2.885;
@@ -113,6 +114,8 @@ pub struct Rate {
     ceiling: Option<f64>,
     /// The peak when probing began last.
     before_up: f64,
+    /// What the other side's socket holds when nobody reads, in bytes.
+    room: f64,
     dice: u64,
 }
 
@@ -152,8 +155,14 @@ impl Rate {
             flat: 0,
             ceiling: None,
             before_up: 0.0,
+            room: f64::INFINITY,
             dice: seed | 1,
         }
+    }
+
+    /// The other side's socket holds so many bytes.
+    pub fn handle_room(&mut self, room: f64) {
+        self.room = room;
     }
 
     /// A frame leaves, with so much on the way before it.
@@ -376,7 +385,8 @@ impl Rate {
     }
 
     fn plain_window(&self) -> f64 {
-        self.path() * WINDOW_GAIN + self.peak() * SLACK.as_secs_f64() + LEAST
+        let slack = (self.peak() * SLACK.as_secs_f64()).min(self.room);
+        self.path() * WINDOW_GAIN + slack + LEAST
     }
 
     /// How much may be on the way, in bytes.
@@ -410,10 +420,12 @@ impl Rate {
             Phase::Down { .. } => DOWN_GAIN,
             Phase::Cruise { .. } | Phase::ProbeRtt { .. } => 1.0,
         };
-        let rate = match (self.peak(), self.smoothed) {
-            (peak, _) if peak > 0.0 => peak,
-            (_, Some(round_trip)) => INITIAL / round_trip.as_secs_f64().max(1e-4),
-            (_, None) => INITIAL / 1e-3,
+        let round_trip = self.smoothed.unwrap_or(Duration::from_millis(1));
+        let initial = INITIAL / round_trip.as_secs_f64().max(1e-4);
+        let rate = match self.phase {
+            // What was measured so far may be the little that there was to send.
+            Phase::Startup => self.peak().max(initial),
+            _ => self.peak(),
         };
         (rate * gain).max(FRAME)
     }
@@ -473,6 +485,14 @@ mod tests {
             "{:?}",
             path.rate
         );
+    }
+
+    #[test]
+    fn start_up_ends_on_a_full_path_though_more_was_wished_for() {
+        let mut path = Path::new(1e6, 40 * MS, 40_000.0);
+        path.least = 70_000;
+        path.run(300);
+        assert_ne!(path.rate.phase, Phase::Startup, "{:?}", path.rate);
     }
 
     #[test]

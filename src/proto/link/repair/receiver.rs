@@ -24,6 +24,7 @@ const SILENCE: Duration = Duration::from_millis(100);
 /// One for each connection.
 #[derive(Debug)]
 pub struct Receiver {
+    room: u32,
     /// The place that is to be handed over next.
     next: u64,
     /// What waits from that place on; the first is missing while there are any.
@@ -46,8 +47,10 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    pub fn new(now: Instant) -> Self {
+    /// `room`: what our socket holds when nobody reads, in bytes.
+    pub fn new(now: Instant, room: u32) -> Self {
         Self {
+            room,
             next: 0,
             held: VecDeque::new(),
             held_bytes: 0,
@@ -144,6 +147,7 @@ impl Receiver {
             next: self.next as u32,
             delivered: self.delivered,
             marked: self.marked,
+            room: self.room,
             runs,
         })
     }
@@ -280,6 +284,7 @@ mod tests {
         }
         let ack = receiver.poll_ack(now + 3 * MS).unwrap();
         assert_eq!((ack.largest, ack.next, ack.marked), (9, 3, 1));
+        assert_eq!(ack.room, 1000);
         assert_eq!(ack.runs, [1, 2, 2, 2, 3]);
         assert_eq!(ack.hold, 3000);
         assert_eq!(ack.delivered, 6 * 17);
@@ -351,6 +356,6 @@ mod tests {
 
     fn receiver() -> (Instant, Receiver) {
         let now = Instant::now();
-        (now, Receiver::new(now))
+        (now, Receiver::new(now, 1000))
     }
 }

@@ -15,15 +15,17 @@ const MAX_QUEUED: usize = 8 << 20;
 const BATCH: f64 = 24_000.0;
 const QUANTUM: Duration = Duration::from_millis(1);
 const CREDIT: Duration = Duration::from_millis(4);
+/// Two datagrams leave at once.
+const FIRST_CREDIT: f64 = 3000.0;
 /// A transmission counts as lost when one sent this share of a round trip later has arrived.
 const PATIENCE: f64 = 0.125;
 const LEAST_PATIENCE: Duration = Duration::from_millis(1);
 /// How long, in round trips, a larger patience is kept after the last reordering.
 const PATIENCE_KEPT: u32 = 64;
-/// The pause after which silence is asked; doubled each time, up to the second. One datagram each
+/// The pause after which silence is asked; doubled each time, up to the second (or to the usual pause of a long path). One datagram each
 /// is nothing to a path that is in trouble, and the sooner it is seen to be out of it the better.
 const LEAST_PROBE: Duration = Duration::from_millis(10);
-const MOST_PROBE: Duration = Duration::from_millis(250);
+const MOST_PROBE: Duration = Duration::from_millis(100);
 /// Between transmission numbers that are left out, at most. Who acknowledges one lies.
 const SKIP_WITHIN: u64 = 512;
 /// Transmissions whose fate is open at most, for a peer that acknowledges nothing.
@@ -60,6 +62,8 @@ pub struct Sender {
     largest_heard: Instant,
     /// What the acknowledgements have counted so far.
     marked: u32,
+    /// What the other side's socket holds, once it has said so.
+    room: Option<u32>,
     /// How much later than another a transmission may arrive.
     lateness: Duration,
     lateness_at: Instant,
@@ -142,13 +146,14 @@ impl Sender {
             largest_sent: now,
             largest_heard: now,
             marked: 0,
+            room: None,
             lateness: Duration::ZERO,
             lateness_at: now,
             last_sent: now,
             probes: 0,
             probe_now: false,
             doubt: None,
-            credit: 0.0,
+            credit: FIRST_CREDIT,
             credit_at: now,
             hurries: false,
             distrusted: false,
@@ -161,8 +166,10 @@ impl Sender {
 
     /// Another path: what was measured of the one before does not hold.
     pub fn change_path(&mut self, now: Instant, round_trip: Option<Duration>) {
-        let mut rate = Rate::new(now, round_trip, self.dice);
-        std::mem::swap(&mut self.rate, &mut rate);
+        self.rate = Rate::new(now, round_trip, self.dice);
+        if let Some(room) = self.room {
+            self.rate.handle_room(room.into());
+        }
         // What was sent on the other path is sent again, if it is not acknowledged soon.
         self.lateness = Duration::ZERO;
         self.probes = 0;
@@ -221,6 +228,8 @@ impl Sender {
             return;
         }
         self.marked = self.marked.wrapping_add(outcome.marked);
+        self.room = Some(ack.room);
+        self.rate.handle_room(ack.room.into());
         if outcome.delivered > 0 {
             self.probes = 0;
         }
@@ -268,7 +277,8 @@ impl Sender {
         let (seq, at) = (sent.seq, sent.at);
         // It came later than others that left after it.
         if self.largest.is_some_and(|largest| tx < largest) {
-            let late = self.largest_sent.saturating_duration_since(at);
+            let late = self.largest_sent.saturating_duration_since(at)
+                + now.saturating_duration_since(self.largest_heard);
             if late >= self.lateness {
                 self.lateness = late;
             }
@@ -433,11 +443,12 @@ impl Sender {
         self.hurries || (self.in_flight as f64) < self.rate.window()
     }
 
-    /// What leaves at least in one go.
+    /// What leaves at least in one go: as much as a timer's time gives, unless less waits.
     fn quantum(&self) -> f64 {
-        let waits: usize = self.next_size().unwrap_or(0);
+        let next = self.next_size().unwrap_or(0) as f64;
+        let waits = (self.datagrams.len() - self.fresh + self.repairs.len()) as f64 * next;
         let batch = (self.rate.pace() * QUANTUM.as_secs_f64()).min(BATCH);
-        batch.max(waits as f64)
+        batch.min(waits).max(next)
     }
 
     fn ready_at(&self) -> Instant {
@@ -574,7 +585,7 @@ impl Sender {
         let passed = now.saturating_duration_since(self.credit_at);
         self.credit_at = self.credit_at.max(now);
         let pace = self.rate.pace();
-        let most = (pace * CREDIT.as_secs_f64()).max(self.quantum() * 2.0);
+        let most = (pace * CREDIT.as_secs_f64()).max(FIRST_CREDIT);
         self.credit = (self.credit + pace * passed.as_secs_f64()).min(most);
     }
 
@@ -630,9 +641,9 @@ impl Sender {
         assert_eq!(bytes, self.in_flight);
     }
 
-    /// What waits or is on the way, in bytes.
-    pub fn queued(&self) -> usize {
-        self.queued_bytes
+    /// What the other side's socket holds when nobody reads, in bytes; `None` until it has said so.
+    pub fn room(&self) -> Option<u32> {
+        self.room
     }
 }
 
@@ -679,8 +690,8 @@ mod tests {
             }
         }
         assert!(at[0] - start < ROUND_TRIP * 3, "{at:?}");
-        assert!(at[1] - at[0] > (at[0] - start) * 3 / 2, "{at:?}");
-        assert!(at[3] - at[2] <= MOST_PROBE, "{at:?}");
+        assert!(at[1] - at[0] > ROUND_TRIP, "{at:?}");
+        assert!(at[3] - at[2] < ROUND_TRIP * 4, "{at:?}");
     }
 
     #[test]
@@ -688,7 +699,7 @@ mod tests {
         let mut end = End::new();
         for round in 0..3 {
             let sent = end.send(8);
-            end.acknowledge_after(ROUND_TRIP, &sent, &[0]);
+            end.acknowledge_after(ROUND_TRIP, &sent, &[sent[0].1]);
             end.pass(8 * MS);
             let repaired = end.drain().len();
             assert_eq!(repaired, usize::from(round == 0), "in round {round}");
