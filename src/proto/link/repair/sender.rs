@@ -22,8 +22,9 @@ const PATIENCE: f64 = 0.125;
 const LEAST_PATIENCE: Duration = Duration::from_millis(1);
 /// How long, in round trips, a larger patience is kept after the last reordering.
 const PATIENCE_KEPT: u32 = 64;
-/// The pause after which silence is asked; doubled each time, up to the second (or to the usual pause of a long path). One datagram each
-/// is nothing to a path that is in trouble, and the sooner it is seen to be out of it the better.
+/// The pause after which silence is asked; doubled each time, up to the second, or as long as it is
+/// by itself. One datagram each is nothing to a path that is in trouble, and the sooner it is seen to
+/// be out of it the better.
 const LEAST_PROBE: Duration = Duration::from_millis(10);
 const MOST_PROBE: Duration = Duration::from_millis(100);
 /// Between transmission numbers that are left out, at most. Who acknowledges one lies.
