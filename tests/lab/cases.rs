@@ -214,21 +214,32 @@ fn a_folder_carries_invite_and_reply_between_port_restricted_nats() {
 
 #[test]
 fn a_transfer_outlives_20_s_in_which_nothing_passes() {
-    run(|lab| {
-        let net = Net::build(&[behind(Nat::FullCone), behind(Nat::PortRestricted)])?;
-        let _server = Coturn::start(lab, &net)?;
-        let router = &net.sites[1];
-        net.shape(1, "8mbit")?;
-        interrupted(lab, &net.hosts[0], &net.hosts[1], || {
-            let size = 2 * MIB as u64;
-            eventually(Duration::from_secs(30), "2 MiB", || {
-                Ok(router.received()? > size)
-            })?;
-            net.cut(1)?;
-            sleep(Duration::from_secs(20));
-            net.mend()
-        })
-    });
+    run(|lab| outlives_20_s(lab, 0));
+}
+
+#[test]
+fn so_does_one_whose_losses_are_repaired() {
+    run(|lab| outlives_20_s(lab, 20));
+}
+
+/// Of a thousand packets so many are lost before and after.
+fn outlives_20_s(lab: &Lab, lost: u32) -> Result<()> {
+    let net = Net::build(&[behind(Nat::FullCone), behind(Nat::PortRestricted)])?;
+    let _server = Coturn::start(lab, &net)?;
+    let router = &net.sites[1];
+    net.shape(1, "8mbit")?;
+    if lost > 0 {
+        net.lose(1, lost)?;
+    }
+    interrupted(lab, &net.hosts[0], &net.hosts[1], || {
+        let size = 2 * MIB as u64;
+        eventually(Duration::from_secs(30), "2 MiB", || {
+            Ok(router.received()? > size)
+        })?;
+        net.cut(1)?;
+        sleep(Duration::from_secs(20));
+        net.mend()
+    })
 }
 
 #[test]
