@@ -62,7 +62,9 @@ class Lab:
 
     CLONE_NEWNET = 0x40000000
 
-    def __init__(self, loss_percent=None):
+    def __init__(self, loss_percent=None, road=None):
+        """`road`: options of road.py; it then joins the two in place of the veth pair."""
+        self.road = None
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.fds = {}
@@ -74,6 +76,9 @@ class Lab:
                 Path(f"/proc/sys/net/ipv6/conf/{key}/disable_ipv6").write_text("1")
                 Path(f"/proc/sys/net/ipv4/conf/{key}/rp_filter").write_text("0")
             self._setns(self.home)
+        if road is not None:
+            self.lay_road(road)
+            return
         there = f"/proc/{os.getpid()}/fd/{self.fds['b']}"
         with self.inside("a"):
             ip(f"link add name kha mtu 1500 type veth peer name khb mtu 1500 netns {there}")
@@ -87,6 +92,29 @@ class Lab:
                 ip(f"link set kh{side} up")
                 if loss_percent:
                     nft_drop(loss_percent)
+
+    def lay_road(self, options):
+        for side in "ab":
+            with self.inside(side):
+                ip("link set lo up")
+        ends = [word for side in "ab" for word in (f"--{side}", str(self.fds[side]))]
+        self.road = subprocess.Popen(
+            [sys.executable, str(REPO / "benches/road.py"), *ends, *options],
+            pass_fds=tuple(self.fds.values()),
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent,
+        )
+        if self.road.stdout.readline().strip() != "ready":
+            raise Unavailable("road.py did not start (needs /dev/net/tun)")
+
+    def end_road(self):
+        """What was seen, lost by chance and dropped by the queue, each way."""
+        self.road.terminate()
+        counted = json.loads(self.road.stdout.read() or "null")
+        self.road.wait()
+        self.road = None
+        return counted
 
     def _setns(self, fd):
         if self.libc.setns(fd, self.CLONE_NEWNET):
@@ -118,6 +146,8 @@ class Lab:
 
     def close(self):
         """Ends what is still inside (it can only be ours) and lets the namespaces go."""
+        if self.road:
+            self.end_road()
         inodes = {os.fstat(fd).st_ino for fd in self.fds.values()}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -366,10 +396,9 @@ def landing(parent):
 
 
 class Knothole:
-    name = "knothole"
-
-    def __init__(self, binary):
+    def __init__(self, binary, *flags, name="knothole"):
         self.binary = need(binary, "build it, or pass --bin")
+        self.flags, self.name = flags, name
 
     def version(self):
         return first_line([self.binary, "--version"])
@@ -393,11 +422,12 @@ class Knothole:
         return next((e["token"] for e in cls.events(text) if e.get("kind") == "invite"), None)
 
     def send(self, job, src, *flags):
-        argv = [self.binary, "send", "--stun", "", "--no-progress", *flags, str(src)]
+        argv = [self.binary, "send", "--stun", "", "--no-progress", *self.flags, *flags, str(src)]
         return Child(argv, job.sender_at)
 
     def receive(self, job, out, token, *flags, stdout=None):
-        argv = [self.binary, "receive", "--stun", "", "--no-progress", *flags, "-y", "-o", str(out), token]
+        argv = [self.binary, "receive", "--stun", "", "--no-progress", *self.flags, *flags, "-y"]
+        argv += ["-o", str(out), token]
         return Child(argv, job.receiver_at, stdout=stdout)
 
     def partial(self, first, second):
@@ -584,9 +614,9 @@ class Scp:
 
 
 class Iperf:
-    def __init__(self, control):
+    def __init__(self, control, seconds=4):
         self.iperf3 = need(shutil.which("iperf3"), "install iperf3")
-        self.control = control
+        self.control, self.seconds = control, seconds
         self.name = f"iperf3 TCP {control}"
 
     def version(self):
@@ -600,7 +630,7 @@ class Iperf:
         try:
             server.until(lambda: listening(server.pid, IPERF_PORT), 10)
             argv = [self.iperf3, "-J", "-C", self.control, "-c", job.addr[1], "-p", str(IPERF_PORT)]
-            how_much = ["-n", str(job.size)] if job.size else ["-t", "4"]
+            how_much = ["-n", str(job.size)] if job.size else ["-t", str(self.seconds)]
             client = Child([*argv, *how_much], job.sender_at)
             wait_all([client, server], job.limit)
             end = json.loads(client.text())["end"]
@@ -965,6 +995,80 @@ def loss(opt):
     return {"loss": report, "goals": goals}
 
 
+# Options of road.py by the name of a path, and how many MiB are sent over it.
+PATHS = {
+    "50 ms 200 Mbit/s": (["--round-trip", "50", "--rate", "200"], 256),
+    "50 ms 200 Mbit/s, 0.1 %": (["--round-trip", "50", "--rate", "200", "--loss", "0.1"], 256),
+    "50 ms 200 Mbit/s, 1 %": (["--round-trip", "50", "--rate", "200", "--loss", "1"], 256),
+    "50 ms 200 Mbit/s, 5 %": (["--round-trip", "50", "--rate", "200", "--loss", "5"], 256),
+    "50 ms 200 Mbit/s, bursts": (["--round-trip", "50", "--rate", "200", "--bursts", "0.1"], 256),
+    "300 ms 20 Mbit/s": (["--round-trip", "300", "--rate", "20"], 32),
+    "100 ms 50 Mbit/s, 2 % reordered": (["--round-trip", "100", "--rate", "50", "--reordered", "2"], 64),
+    "50 ms 200 Mbit/s, cold": (["--round-trip", "50", "--rate", "200"], 1),
+}
+# Of the rate of TCP with BBR on the same path.
+PATH_GOAL = 0.8
+
+
+def path(opt):
+    """Long and lossy paths, made by road.py: with the repair layer and without, beside TCP."""
+    seconds = 6 if opt.quick else 12
+    programs = available(
+        ("knothole", lambda: Knothole(opt.bin)),
+        ("without repair", lambda: Knothole(opt.bin, "--no-repair", name="without repair")),
+        ("sendme", lambda: Sendme(opt.sendme)),
+        ("iperf3 bbr", lambda: Iperf("bbr", seconds)),
+        ("iperf3 cubic", lambda: Iperf("cubic", seconds)),
+    )
+    store = SETTINGS.shm or SETTINGS.disk
+    report, goals = {}, []
+    for label, (options, mib) in PATHS.items():
+        if opt.path and not any(part in label for part in opt.path):
+            continue
+        if out_of_time():
+            say("  the time budget is spent")
+            break
+        say(f"  {label}")
+        src = random_file(store, (min(mib, 64) if opt.quick else mib) * MIB, "payload.bin")
+        lab = Lab(road=options)
+        try:
+            series = []
+            for p in programs:
+                job = Job(lab, limit=opt.path_limit)
+                if not isinstance(p, Iperf):
+                    job.src, job.dst = src, store
+                elif mib == 1:
+                    job.size = MIB
+                series.append(Series(p.name, p, job))
+            rounds(series, opt.runs, warm_up=False)
+            ways = lab.end_road()
+            rows = [
+                [
+                    s.label,
+                    f"{s.size() // MIB} MiB" if s.size() else f"{seconds} s",
+                    f"{sum('failed' not in r for r in s.runs)}/{len(s.runs)}",
+                    sum(bool(r.get("partial")) for r in s.runs) or "",
+                    three(s.values("rate")),
+                    three(s.values("e2e")),
+                    percent(s.spread("rate")),
+                    three(s.values("cpu")),
+                ]
+                for s in series
+            ]
+            print(f"\n{label}: {ways}\n")
+            table(["", "size", "ok", "cut short", "payload MiB/s", "end to end s", "spread", "cpu s"], rows)
+            at = {s.label: s for s in series}
+            ours, bbr = at.get("knothole"), at.get("iperf3 TCP bbr")
+            if ours and bbr and mib > 1:
+                goals.append(show_ratio(f"knothole : TCP BBR, {label}", ratio(ours, bbr, "rate"), PATH_GOAL))
+            report[label] = {"ways": ways, "series": {s.label: s.report() for s in series}}
+        finally:
+            src.unlink()
+            stop_everything()
+            lab.close()
+    return {"loss": report, "goals": goals}
+
+
 def memory(opt):
     """Peak memory of both sides at two sizes."""
     sizes = [16 * MIB, 256 * MIB] if opt.quick else [64 * MIB, 4 * GIB]
@@ -1251,7 +1355,14 @@ def binary_size(binary):
 
 # ---------------------------------------------------------------- main
 
-SECTIONS = {"throughput": throughput, "stream": stream, "loss": loss, "memory": memory, "latency": latency}
+SECTIONS = {
+    "throughput": throughput,
+    "stream": stream,
+    "loss": loss,
+    "path": path,
+    "memory": memory,
+    "latency": latency,
+}
 
 
 class SETTINGS:
@@ -1277,6 +1388,8 @@ def arguments():
     p.add_argument("--out", default=str(REPO / "target/bench-transfer.json"), help="JSON report")
     p.add_argument("--limit", type=float, default=60, help="seconds for one transfer (60; twice that for memory)")
     p.add_argument("--loss-limit", type=float, default=60, help="seconds for one transfer under loss (60)")
+    p.add_argument("--path", action="append", default=[], metavar="PART", help="only paths whose name has this")
+    p.add_argument("--path-limit", type=float, default=60, help="seconds for one transfer over a path (60)")
     p.add_argument("--budget", type=float, default=2400, help="seconds after which no new round starts (2400)")
     opt = p.parse_args()
     if opt.runs is None:

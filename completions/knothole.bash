@@ -235,7 +235,7 @@ _knothole() {
             return 0
             ;;
         knothole__subcmd__pipe)
-            opts="-4 -6 -q -v -h --join --send-only --recv-only --raw --expires --via --qr-file --qr-image --copy --sdp --verify --stun --ipv4 --ipv6 --bind --turn --turn-user --turn-pass --timeout --json --quiet --verbose --color --no-progress --config --qr --help"
+            opts="-4 -6 -q -v -h --join --send-only --recv-only --raw --expires --via --qr-file --qr-image --copy --sdp --verify --stun --ipv4 --ipv6 --bind --turn --turn-user --turn-pass --timeout --no-repair --json --quiet --verbose --color --no-progress --config --qr --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -336,7 +336,7 @@ _knothole() {
             return 0
             ;;
         knothole__subcmd__receive)
-            opts="-o -y -4 -6 -q -v -h --invite --output --yes --overwrite --rename --expires --via --qr-file --qr-image --copy --sdp --verify --stun --ipv4 --ipv6 --bind --turn --turn-user --turn-pass --timeout --json --quiet --verbose --color --no-progress --config --qr --help"
+            opts="-o -y -4 -6 -q -v -h --invite --output --yes --overwrite --rename --expires --via --qr-file --qr-image --copy --sdp --verify --stun --ipv4 --ipv6 --bind --turn --turn-user --turn-pass --timeout --no-repair --json --quiet --verbose --color --no-progress --config --qr --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -486,7 +486,7 @@ _knothole() {
             return 0
             ;;
         knothole__subcmd__send)
-            opts="-4 -6 -q -v -h --text --to --expires --via --qr-file --qr-image --copy --sdp --verify --stun --ipv4 --ipv6 --bind --turn --turn-user --turn-pass --timeout --json --quiet --verbose --color --no-progress --config --qr --help"
+            opts="-4 -6 -q -v -h --text --to --expires --via --qr-file --qr-image --copy --sdp --verify --stun --ipv4 --ipv6 --bind --turn --turn-user --turn-pass --timeout --no-repair --json --quiet --verbose --color --no-progress --config --qr --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -186,6 +186,14 @@ pub struct Common {
     #[arg(value_hint = ValueHint::Other)]
     timeout: Option<Duration>,
 
+    /// Leave all repair of lost packets to SCTP
+    ///
+    /// Between two knotholes, where a path is long or loses packets, a layer below DTLS repairs
+    /// the loss and sets the pace. This keeps this side from sending through it; it belongs on both
+    /// sides, since windows are smaller without the layer.
+    #[arg(long, env = "KNOTHOLE_NO_REPAIR", value_parser = Switch, action = ArgAction::SetTrue)]
+    no_repair: bool,
+
     #[command(flatten)]
     pub screen: ScreenArgs,
 
@@ -251,6 +259,7 @@ impl Common {
                 ipv6: !self.net.ipv4,
                 bind: self.net.bind.map(|bind| bind.0),
                 patience: self.timeout.unwrap_or(PATIENCE),
+                repair: !self.no_repair,
             },
             bound: self.timeout,
         })

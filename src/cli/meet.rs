@@ -18,7 +18,7 @@ use super::suggest;
 use super::ui::{self, Ctx, When};
 use crate::exit::Exit;
 use crate::io::peer::{
-    Endpoint, Granted, Issuer, Joiner, Link, LinkError, Notice, PathKind, Waiting, unix_now, window,
+    Endpoint, Granted, Issuer, Joiner, Link, LinkError, Notice, PathKind, Waiting, unix_now,
 };
 use crate::proto::app::Local;
 use crate::proto::sdp;
@@ -505,10 +505,9 @@ fn tell_buffers(ctx: &Ctx, granted: Granted) {
     // Linux reports twice what it grants.
     if granted.receive < WANTED_BUFFER {
         ctx.ui.verbose(1, &format!(
-            "the system grants a receive buffer of {} KiB, so the window is {} KiB; \
+            "the system grants a receive buffer of {} KiB; \
              for full speed: sysctl -w net.core.rmem_max={WANTED_BUFFER} net.core.wmem_max={WANTED_BUFFER}",
             granted.receive >> 10,
-            window(granted) >> 10,
         ));
     }
 }

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::input::TokenSource;
 use super::meet::{self, MeetArgs, Meeting, Role};
 use super::progress::Progress;
-use super::transfer::{failure, tell_link};
+use super::transfer::{failure, tell_link, tell_repair};
 use super::ui::{Ctx, Options, Ui};
 use super::words;
 use crate::exit::Exit;
@@ -108,6 +108,9 @@ impl Args {
                     .hint("give the token as @FILE or in KNOTHOLE_TOKEN"),
             );
         }
+        let mut reach = self.common.reach()?;
+        // Without hellos nobody says that it understands the layer.
+        reach.network.repair &= !self.raw;
         Ok(Request {
             role: match token {
                 None if !self.join => Role::Issuer,
@@ -118,7 +121,7 @@ impl Args {
                 (_, true) => Some(Only::Receive),
                 _ => None,
             },
-            reach: self.common.reach()?,
+            reach,
         })
     }
 }
@@ -252,6 +255,10 @@ impl Screen {
             Report::Verifying => self.tell(&Event::State {
                 state: State::Verifying,
             }),
+            Report::Repair(stats) => {
+                // As in `tell`.
+                let _ = tell_repair(&self.ui, &stats);
+            }
             report => tell_link(&self.ui, &report),
         }
     }

@@ -143,6 +143,7 @@ async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Fail
         ipv6: false,
         bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         patience: Duration::from_secs(20),
+        repair: true,
     };
     let link_failure = |error| meet::failure(error, "loopback");
     let mut issuer = Issuer::open(&network, Duration::from_mins(5))

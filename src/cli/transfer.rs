@@ -12,8 +12,9 @@ use crate::exit::Exit;
 use crate::io::files::{Action, FileErrorKind, Planned};
 use crate::io::transfer::{Ended, Report};
 use crate::proto::app::{CancelReason, Outcome, OutcomeKind, Remedy, Side};
+use crate::proto::link::repair::Stats;
 use crate::report::human;
-use crate::report::model::{Event, FileAction, State};
+use crate::report::model::{self, Event, FileAction, State};
 use crate::report::sanitize::Shown;
 
 /// Shows one transfer, from the acceptance of the offer to its end.
@@ -72,6 +73,11 @@ impl Screen {
     pub fn report(&mut self, report: Report) {
         match report {
             Report::Hello(_) | Report::Silence(_) | Report::Heard => tell_link(&self.ui, &report),
+            Report::Repair(stats) => {
+                if let Err(error) = tell_repair(&self.ui, &stats) {
+                    self.failed = Some(error);
+                }
+            }
             Report::Open { .. } => {}
             Report::Accepted => {
                 self.started = Some(Instant::now());
@@ -187,6 +193,43 @@ pub(super) fn tell_link(ui: &Ui, report: &Report) {
         Report::Heard => ui.note("the other side is back"),
         _ => {}
     }
+}
+
+/// Says what the repair layer does.
+pub(super) fn tell_repair(ui: &Ui, stats: &Stats) -> Result<(), Failure> {
+    let of_sent = |count: u64| count as f64 / stats.frames.max(1) as f64 * 100.0;
+    let line = if stats.on {
+        let shortest = stats.min_round_trip.map_or(String::new(), |shortest| {
+            format!(" ({} ms at least)", model::ms(shortest))
+        });
+        format!(
+            "the path takes {}; round trip {} ms{shortest}; {:.1} % lost, {} repaired",
+            human::rate(stats.rate),
+            model::ms(stats.round_trip),
+            of_sent(stats.lost),
+            stats.repairs,
+        )
+    } else {
+        "nothing to repair on this path any more".to_owned()
+    };
+    ui.verbose(1, &line);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates, and turns NaN into 0"
+    )]
+    let rate = stats.rate as u64;
+    ui.event(&Event::Link {
+        repairing: stats.on,
+        rate,
+        rtt_ms: model::ms(stats.round_trip),
+        min_rtt_ms: stats.min_round_trip.map(model::ms),
+        frames: stats.frames,
+        lost: stats.lost,
+        repairs: stats.repairs,
+        late: stats.spurious,
+        given_up: stats.given_up,
+    })
 }
 
 /// Turns every end but success into what is said and exited with.

@@ -42,6 +42,28 @@ pub enum Event {
         /// Round-trip time, where one was measured.
         rtt_ms: Option<f64>,
     },
+    /// What the repair layer did so far with what this side sends; about once a second while it
+    /// does something.
+    Link {
+        /// Whether it carries what is sent now; else it has stepped aside.
+        repairing: bool,
+        /// Bytes a second that the path was found to take lately.
+        rate: u64,
+        /// The usual round trip, and the shortest lately: the difference is the queue.
+        rtt_ms: f64,
+        /// Where one was measured.
+        min_rtt_ms: Option<f64>,
+        /// Frames that were sent, and how many of them counted as lost.
+        frames: u64,
+        /// See `frames`.
+        lost: u64,
+        /// Frames that repaired a loss, and those of them that were not needed.
+        repairs: u64,
+        /// See `repairs`: what had counted as lost was late.
+        late: u64,
+        /// Holes in what came in that were left to SCTP.
+        given_up: u64,
+    },
     /// Both persons are to compare these words; the answer is given on the terminal.
     Words {
         /// The words, in order.
@@ -520,6 +542,20 @@ mod tests {
                     rtt_ms: Some(12.5),
                 },
                 r#"{"schema":1,"event":"path","type":"srflx","protocol":"udp","local":"192.0.2.1:5","remote":"[2001:db8::1]:6","rtt_ms":12.5}"#,
+            ),
+            (
+                Event::Link {
+                    repairing: true,
+                    rate: 25_000_000,
+                    rtt_ms: 52.5,
+                    min_rtt_ms: Some(50.0),
+                    frames: 9000,
+                    lost: 90,
+                    repairs: 91,
+                    late: 1,
+                    given_up: 0,
+                },
+                r#"{"schema":1,"event":"link","repairing":true,"rate":25000000,"rtt_ms":52.5,"min_rtt_ms":50.0,"frames":9000,"lost":90,"repairs":91,"late":1,"given_up":0}"#,
             ),
             (
                 Event::Words {

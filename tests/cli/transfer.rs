@@ -86,6 +86,8 @@ fn the_events_of_both_sides_read_strictly_and_come_in_order() {
             let kind = match event {
                 Event::State { state } => format!("{state:?}"),
                 Event::Token { kind, .. } => format!("{kind:?}"),
+                // A busy machine may make loopback look like a long path.
+                Event::Link { .. } => continue,
                 Event::Path {
                     protocol,
                     local,

@@ -30,6 +30,7 @@ pub fn network() -> Network {
         ipv6: false,
         bind: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         patience: Duration::from_secs(30),
+        repair: true,
     }
 }
 

@@ -214,21 +214,32 @@ fn a_folder_carries_invite_and_reply_between_port_restricted_nats() {
 
 #[test]
 fn a_transfer_outlives_20_s_in_which_nothing_passes() {
-    run(|lab| {
-        let net = Net::build(&[behind(Nat::FullCone), behind(Nat::PortRestricted)])?;
-        let _server = Coturn::start(lab, &net)?;
-        let router = &net.sites[1];
-        net.shape(1, "8mbit")?;
-        interrupted(lab, &net.hosts[0], &net.hosts[1], || {
-            let size = 2 * MIB as u64;
-            eventually(Duration::from_secs(30), "2 MiB", || {
-                Ok(router.received()? > size)
-            })?;
-            net.cut(1)?;
-            sleep(Duration::from_secs(20));
-            net.mend()
-        })
-    });
+    run(|lab| outlives_20_s(lab, 0));
+}
+
+#[test]
+fn so_does_one_whose_losses_are_repaired() {
+    run(|lab| outlives_20_s(lab, 20));
+}
+
+/// Of a thousand packets so many are lost before and after.
+fn outlives_20_s(lab: &Lab, lost: u16) -> Result<()> {
+    let net = Net::build(&[behind(Nat::FullCone), behind(Nat::PortRestricted)])?;
+    let _server = Coturn::start(lab, &net)?;
+    let router = &net.sites[1];
+    net.shape(1, "8mbit")?;
+    if lost > 0 {
+        net.lose(1, lost)?;
+    }
+    interrupted(lab, &net.hosts[0], &net.hosts[1], || {
+        let size = 2 * MIB as u64;
+        eventually(Duration::from_secs(30), "2 MiB", || {
+            Ok(router.received()? > size)
+        })?;
+        net.cut(1)?;
+        sleep(Duration::from_secs(20));
+        net.mend()
+    })
 }
 
 #[test]
@@ -309,6 +320,68 @@ fn without_udp_the_joiner_says_so_in_time() {
         bob.event("error")?;
         Ok(())
     });
+}
+
+#[test]
+fn loss_on_a_short_path_brings_the_repair_layer_in() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Open), behind(Nat::PortRestricted)])?;
+        let _server = Coturn::start(lab, &net)?;
+        net.lose(0, 30)?;
+        let (alice, _) = repaired(lab, &net, &stun(), &[])?;
+        let link = alice.event("link")?;
+        ensure!(link["repairing"] == true, "{link}");
+        Ok(())
+    });
+}
+
+#[test]
+fn loss_behind_a_relay_brings_it_in_too() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Symmetric), behind(Nat::Symmetric)])?;
+        let _server = Coturn::start(lab, &net)?;
+        net.lose(1, 30)?;
+        let (alice, bob) = repaired(lab, &net, &turn(), &[])?;
+        ensure!(bob.route()?.kind == "relay", "not relayed");
+        let link = alice.event("link")?;
+        ensure!(link["repairing"] == true, "{link}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_side_that_does_not_want_the_repair_layer_sends_nothing_through_it() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Open), behind(Nat::PortRestricted)])?;
+        let _server = Coturn::start(lab, &net)?;
+        net.lose(0, 10)?;
+        let (alice, _) = repaired(lab, &net, &stun(), &["--no-repair"])?;
+        ensure!(alice.events("link").is_empty(), "frames were sent");
+        Ok(())
+    });
+}
+
+/// A transfer over a link that loses packets; `extra` for the sender.
+fn repaired(lab: &Lab, net: &Net, servers: &[String], extra: &[&str]) -> Result<(Peer, Peer)> {
+    let file = lab.file("data.bin", 16 * MIB)?;
+    let mut alice = lab
+        .knothole("alice", &net.hosts[0])
+        .args(["send", "--json"])
+        .args(extra)
+        .args(servers)
+        .arg(&file)
+        .start()?;
+    let invite = alice.token("invite")?;
+    let mut bob = lab
+        .knothole("bob", &net.hosts[1])
+        .args(["receive", "--json", "-y", &invite.text])
+        .args(servers)
+        .start()?;
+    if servers.len() > 2 {
+        alice.type_line(&bob.token("reply")?.text)?;
+    }
+    arrives(&file, &mut alice, &mut bob)?;
+    Ok((alice, bob))
 }
 
 /// Both sides behind port-restricted NATs that forget after 30 s, and then give another port; and

@@ -248,6 +248,12 @@ impl Peer {
         })
     }
 
+    /// Every event of this name so far.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        let said = self.transcript.lock();
+        events(&said.lines, name).map(|(_, event)| event).collect()
+    }
+
     /// Waits for the one object that a diagnosis prints.
     pub fn object(&self) -> Result<Value> {
         let line = self.stdout_line(0)?;

@@ -4,6 +4,8 @@
 //! `liar` puts a peer that breaks its word in front of each machine. The invariants that hold in all
 //! of them are in [`world::World::check`], written from docs/protocol.md, not from the machines.
 //! `pipe` does all of this for two pipe machines, with readers in place of the disk.
+//!
+//! `road` is a path under a virtual clock, and `repair` what the repair layer makes of it.
 
 mod crash;
 mod document;
@@ -12,6 +14,8 @@ mod liar;
 mod mishap;
 mod nat;
 mod pipe;
+mod repair;
+mod road;
 #[path = "../shared/stun.rs"]
 mod stun;
 mod world;

@@ -2,10 +2,12 @@
 //!
 //! The crate's SCTP has a fixed 1 s minimum retransmission timeout (RFC 9260 §16) and reads time
 //! only through its runtime. A clock that runs `rate` times faster makes that floor `1/rate`
-//! seconds with no change on the wire: a minimum is a local choice. Three rules keep it right:
+//! seconds with no change on the wire: a minimum is a local choice. Four rules keep it right:
 //!
 //! - **Fast once the round trip is known**, and never so fast that the floor comes under
 //!   [`FLOOR_IN_ROUND_TRIPS`] round trips: a retransmission that overtakes the answer is waste.
+//! - **Less fast where loss is repaired below**: there SCTP has nothing to repeat, and what a repair
+//!   holds up must not look like loss.
 //! - **A little fast before that**, for checks every 50 ms (RFC 8445 §14.2) instead of 200: ICE
 //!   forgets a request after 4 s of *its* clock, so a first round trip may take a second; then,
 //!   with no answer, slow, for paths that need longer and people who do.
@@ -23,6 +25,9 @@ use std::time::{Duration, Instant};
 const MAX_RATE: f64 = 100.0;
 /// The floor stays at or above this many round trips.
 const FLOOR_IN_ROUND_TRIPS: f64 = 4.0;
+/// Where loss is repaired below, it is late and not lost: the floor is higher then.
+const REPAIRED_IN_ROUND_TRIPS: f64 = 8.0;
+const REPAIRED_FLOOR: f64 = 0.5;
 /// Silence shorter than this is ordinary.
 const MIN_SILENCE: Duration = Duration::from_millis(150);
 /// Before the round trip is known.
@@ -43,6 +48,8 @@ pub struct Clock {
     round_trip: Option<Duration>,
     /// The oldest transmission since anything was last heard.
     unanswered: Option<Instant>,
+    /// Loss is repaired below.
+    repaired: bool,
     slow_rate: f64,
 }
 
@@ -58,6 +65,7 @@ impl Clock {
             virt: now,
             round_trip: None,
             unanswered: None,
+            repaired: false,
             slow_rate,
         }
     }
@@ -125,6 +133,14 @@ impl Clock {
         });
     }
 
+    /// Whether loss of what is sent is repaired below from now on.
+    pub fn handle_repaired(&mut self, now: Instant, repaired: bool) {
+        if self.repaired != repaired {
+            self.settle(now);
+            self.repaired = repaired;
+        }
+    }
+
     /// The estimate of the path's round trip; `None` until the first check was answered.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
@@ -151,6 +167,10 @@ impl Clock {
 
     fn fast_rate(&self) -> f64 {
         match self.round_trip {
+            Some(rtt) if self.repaired => {
+                let floor = (REPAIRED_IN_ROUND_TRIPS * rtt.as_secs_f64()).max(REPAIRED_FLOOR);
+                (1.0 / floor).max(1.0)
+            }
             Some(rtt) => {
                 (1.0 / (FLOOR_IN_ROUND_TRIPS * rtt.as_secs_f64().max(1e-6))).clamp(1.0, MAX_RATE)
             }
@@ -197,6 +217,31 @@ mod tests {
                 "{floor:?} on a path of {round_trip:?}"
             );
             assert!(floor <= 1000 * MS);
+        }
+    }
+
+    #[test]
+    fn where_loss_is_repaired_below_the_floor_is_half_a_second_or_eight_round_trips() {
+        for (round_trip, floor) in [
+            (MS / 5, 500),
+            (50 * MS, 500),
+            (100 * MS, 800),
+            (300 * MS, 1000),
+        ] {
+            let (start, mut clock) = clock();
+            clock.handle_round_trip(start, round_trip);
+            let before = clock.virtual_at(start + 10 * MS);
+            clock.handle_repaired(start + 10 * MS, true);
+            assert_eq!(
+                clock.virtual_at(start + 10 * MS),
+                before,
+                "it does not jump"
+            );
+            let found = clock.wall_until(start + 10 * MS, before + 1000 * MS);
+            let off = found.abs_diff(floor * MS);
+            assert!(off < MS, "{found:?} on a path of {round_trip:?}");
+            clock.handle_repaired(start + 10 * MS, false);
+            assert!(clock.wall_until(start + 10 * MS, before + 1000 * MS) <= found);
         }
     }
 

@@ -20,6 +20,7 @@ use super::names;
 use super::watch::{Far, Refused};
 use crate::io::random;
 use crate::proto::link::PeerKind;
+use crate::proto::link::repair::frame::{Keys, Role};
 use crate::proto::sdp::{
     CandidateKind, Host, MAX_CANDIDATES, Own, RemoteCandidate, SdpType, Session, Setup, Transport,
 };
@@ -293,6 +294,13 @@ impl Pairing {
             }),
         };
         endpoint.watch().restart(patience, seed()?, far);
+        if kind == PeerKind::Knothole {
+            let role = match side {
+                Side::Offerer => Role::Offerer,
+                Side::Answerer => Role::Answerer,
+            };
+            endpoint.start_layer(Keys::new(role, &ours.password, &theirs.password))?;
+        }
         let credentials = Credentials {
             ufrag: ours.ufrag,
             password: ours.password,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::IoSliceMut;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -15,11 +16,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta};
 
+use super::connection::room;
 use super::interfaces;
 use super::relay::{Allocation, Relay};
 use super::socket::{Granted, Socket, lock};
 use super::watch::Watch;
 use crate::io::random;
+use crate::proto::link::repair::frame::Keys;
 use crate::proto::stun;
 use crate::proto::stun::reflexive::{Event, Failure};
 use crate::proto::token::{Candidate, Kind};
@@ -28,6 +31,8 @@ use crate::proto::token::{Candidate, Kind};
 pub const GATHER_BOUND: Duration = Duration::from_secs(3);
 /// How long the second family may lag behind the first answer.
 const SECOND_FAMILY: Duration = Duration::from_millis(150);
+/// Between two times that the timer drives the repair layer, at least.
+const LAYER_PAUSE: Duration = Duration::from_micros(200);
 /// Datagrams read for us that may wait; more are dropped, as a socket would.
 const MAX_WAITING: usize = 64;
 /// Addresses of one server name that are asked, per family.
@@ -77,6 +82,8 @@ pub struct Network {
     pub bind: Option<SocketAddr>,
     /// The longest silence of the peer that the link waits out.
     pub patience: Duration,
+    /// Repair loss below DTLS where that pays and the peer can too.
+    pub repair: bool,
 }
 
 /// What there is to say about the sockets.
@@ -113,7 +120,7 @@ enum Port {
 /// The sockets of one side. Dropping it closes them and gives a relay back.
 pub struct Endpoint {
     inner: Arc<Inner>,
-    timers: JoinHandle<()>,
+    timers: [JoinHandle<()>; 2],
     incoming: mpsc::Receiver<Incoming>,
     notices: mpsc::UnboundedReceiver<Notice>,
 }
@@ -129,6 +136,7 @@ struct Inner {
     incoming: mpsc::Sender<Incoming>,
     readers: Mutex<Vec<JoinHandle<()>>>,
     local: Vec<IpAddr>,
+    repair: bool,
     started: Instant,
 }
 
@@ -191,9 +199,13 @@ impl Endpoint {
             incoming: incoming_tx,
             readers: Mutex::default(),
             local,
+            repair: network.repair,
             started: Instant::now(),
         });
-        let timers = tokio::spawn(run_timers(Arc::clone(&inner)));
+        let timers = [
+            tokio::spawn(run_timers(Arc::clone(&inner))),
+            tokio::spawn(run_layer(Arc::clone(&inner))),
+        ];
         let endpoint = Self {
             inner,
             timers,
@@ -341,6 +353,22 @@ impl Endpoint {
         &self.inner.local
     }
 
+    /// Whether this side may send through the repair layer.
+    pub fn repairs(&self) -> bool {
+        self.inner.repair
+    }
+
+    /// Understands the frames of the repair layer from now on.
+    ///
+    /// # Errors
+    /// When the system has no entropy.
+    pub fn start_layer(&self, keys: Keys) -> anyhow::Result<()> {
+        let seed = u64::from_ne_bytes(random()?);
+        let room = u32::try_from(room(self.granted())).unwrap_or(u32::MAX);
+        self.inner.watch.layer().start(keys, seed, room);
+        Ok(())
+    }
+
     pub fn watch(&self) -> &Arc<Watch> {
         &self.inner.watch
     }
@@ -404,7 +432,9 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        self.timers.abort();
+        for timer in &self.timers {
+            timer.abort();
+        }
         for reader in lock(&self.inner.readers).drain(..) {
             reader.abort();
         }
@@ -680,6 +710,41 @@ async fn run_timers(inner: Arc<Inner>) {
             relay.handle_timeout(now);
         }
         inner.speak(now);
+    }
+}
+
+/// Drives the repair layer whenever it is time.
+async fn run_layer(inner: Arc<Inner>) {
+    let layer = inner.watch.layer();
+    loop {
+        // Whatever it asks for, it is not driven in circles.
+        let soonest = Instant::now() + LAYER_PAUSE;
+        let due = layer.poll_timeout();
+        let sleep = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(at.max(soonest).into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep => {}
+            () = layer.sooner.notified() => continue,
+        }
+        let Some(way) = layer.way() else { continue };
+        if way.relayed {
+            if let Some(relay) = lock(&inner.relay).clone() {
+                relay.drive();
+            }
+            continue;
+        }
+        let is_it = |socket: &&Arc<Socket>| socket.local_addr().is_ok_and(|at| at == way.local);
+        if let Some(socket) = inner.sockets.iter().find(is_it) {
+            std::future::poll_fn(|cx| {
+                socket.drive(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
     }
 }
 

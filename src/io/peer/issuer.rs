@@ -14,6 +14,7 @@ use super::link::{Link, LinkError, Remote};
 use super::watch::Far;
 use crate::io::random;
 use crate::proto::link::PeerKind;
+use crate::proto::link::repair::frame::{Keys, Role};
 use crate::proto::sdp::{Description, Setup, candidate_line};
 use crate::proto::token::{self, Candidate, Invite, Kind, Reply, Secret, check};
 
@@ -201,6 +202,10 @@ impl Issuer {
             ufrag: joiner.our_ufrag.clone(),
             password: token::ice_password(&self.secret),
         };
+        if joiner.kind == PeerKind::Knothole {
+            let keys = Keys::new(Role::Answerer, &credentials.password, &joiner.pwd);
+            self.endpoint.start_layer(keys)?;
+        }
         let built = Connection::build(&self.endpoint, &self.identity, credentials, joiner.kind);
         let connection = built.await?;
         match self.serve(&connection, joiner, first, replies).await {

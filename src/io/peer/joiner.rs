@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use super::link::{Link, LinkError, Remote};
 use super::watch::Far;
 use crate::proto::link::PeerKind;
+use crate::proto::link::repair::frame::{Keys, Role};
 use crate::proto::sdp::{Description, Setup};
 use crate::proto::token::{self, Candidate, Invite, Kind, Reply};
 
@@ -157,6 +158,10 @@ async fn offer(
     };
     let (fingerprint, password) = (&identity.fingerprint, &credentials.password);
     let ufrag = token::build_ufrag(kind, fingerprint, password);
+    if kind == PeerKind::Knothole {
+        let theirs = token::ice_password(&invite.secret);
+        endpoint.start_layer(Keys::new(Role::Offerer, password, &theirs))?;
+    }
     let connection = Connection::build(endpoint, &identity, credentials, kind).await?;
     let answer = Description {
         ufrag: &ufrag.context("our own password")?,
@@ -211,7 +216,7 @@ mod tests {
     use super::super::issuer::Issuer;
     use super::super::link::Message;
     use super::*;
-    use crate::proto::link::size::Sizer;
+    use crate::proto::link::{repair, size::Sizer};
 
     #[test]
     fn one_mapped_ipv4_address_is_the_whole_reply() {
@@ -264,19 +269,78 @@ mod tests {
 
     const MESSAGES: usize = 64;
 
-    async fn meet_a_plain_joiner() {
-        let network = Network {
+    #[tokio::test]
+    async fn where_datagrams_are_lost_two_knotholes_repair_it_in_frames_that_fit() {
+        let bound = Duration::from_mins(1);
+        tokio::time::timeout(bound, repair_a_lossy_path())
+            .await
+            .unwrap();
+    }
+
+    async fn repair_a_lossy_path() {
+        let network = loopback();
+        let issuer = Issuer::open(&network, Duration::from_mins(1));
+        let issuer = issuer.await.unwrap();
+        let mut invite = issuer.invite().0;
+        let (middle, wire) = Middle::before(invite.candidates[0].addr, 40).await;
+        invite.candidates = vec![Candidate::new(Kind::Host, middle)];
+        let (_replies, mut replies) = tokio::sync::mpsc::channel(1);
+        let joined = async {
+            let mut joiner = Joiner::start(&network, &invite, None).await.unwrap();
+            joiner.opened().await.unwrap();
+            joiner.into_link().unwrap()
+        };
+        let (issued, here) = tokio::join!(issuer.wait(&mut replies, |_| {}), joined);
+        let there = issued.unwrap();
+        assert_eq!(there.repair().unwrap().frames, 0, "nobody said repair1");
+        let before = wire.lock().unwrap().repaired;
+        assert_eq!(before, 0);
+        here.allow_repair();
+        there.allow_repair();
+        let done = std::cell::Cell::new(false);
+        let sending = async {
+            // Until it is seen, or the test's time is up.
+            while here.repair().unwrap().repairs < 20 {
+                let message = bytes::BytesMut::zeroed(65_536);
+                here.send_data(message).await.unwrap();
+                while here.outstanding().await > 1 << 20 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            here.send_control("enough").await.unwrap();
+            done.set(true);
+        };
+        let receiving = async {
+            while let Message::Data(data) = there.recv().await.unwrap() {
+                assert_eq!(data.len(), 65_536);
+            }
+            assert!(done.get());
+        };
+        tokio::join!(sending, receiving);
+        let seen = wire.lock().unwrap().clone();
+        assert!(seen.repaired > 100, "{seen:?}");
+        assert!(seen.longest <= crate::proto::link::size::LARGE, "{seen:?}");
+        assert_eq!(there.repair().unwrap().given_up, 0);
+    }
+
+    fn loopback() -> Network {
+        Network {
             stun: vec![],
             turn: None,
             ipv4: true,
             ipv6: false,
             bind: Some("127.0.0.1:0".parse().unwrap()),
             patience: Duration::from_secs(20),
-        };
+            repair: true,
+        }
+    }
+
+    async fn meet_a_plain_joiner() {
+        let network = loopback();
         let issuer = Issuer::open(&network, Duration::from_mins(1));
         let issuer = issuer.await.unwrap();
         let mut invite = issuer.invite().0;
-        let (middle, wire) = Middle::before(invite.candidates[0].addr).await;
+        let (middle, wire) = Middle::before(invite.candidates[0].addr, usize::MAX).await;
         invite.candidates = vec![Candidate::new(Kind::Host, middle)];
         let (_replies, mut replies) = tokio::sync::mpsc::channel(1);
         let endpoint = Endpoint::open(&network).unwrap();
@@ -303,6 +367,9 @@ mod tests {
         let there = issued.unwrap();
         assert_eq!(there.peer(), PeerKind::Plain);
         assert_eq!(there.max_message(), 65_536);
+        // Whatever it says of itself.
+        there.allow_repair();
+        assert_eq!(there.repair(), None);
         for (from, to) in [(&here, &there), (&there, &here)] {
             let sending = async {
                 for _ in 0..MESSAGES {
@@ -335,10 +402,13 @@ mod tests {
         datagrams: usize,
         longest: usize,
         frames: usize,
+        /// Of those, with a datagram in the repair layer.
+        repaired: usize,
     }
 
     impl Middle {
-        async fn before(issuer: SocketAddr) -> (SocketAddr, Arc<Mutex<Self>>) {
+        /// Loses each so-manieth datagram that has some size.
+        async fn before(issuer: SocketAddr, lost: usize) -> (SocketAddr, Arc<Mutex<Self>>) {
             let bind = || tokio::net::UdpSocket::bind("127.0.0.1:0");
             let (near, far) = (bind().await.unwrap(), bind().await.unwrap());
             let addr = near.local_addr().unwrap();
@@ -361,8 +431,14 @@ mod tests {
                     let mut seen = noted.lock().unwrap();
                     seen.datagrams += 1;
                     seen.longest = seen.longest.max(datagram.len());
-                    seen.frames += usize::from(Sizer::is_frame(datagram));
+                    let frame = Sizer::is_frame(datagram) || repair::frame::is_frame(datagram);
+                    seen.frames += usize::from(frame);
+                    seen.repaired += usize::from(repair::frame::is_data(datagram));
+                    let is_lost = datagram.len() > 500 && seen.datagrams.is_multiple_of(lost);
                     drop(seen);
+                    if is_lost {
+                        continue;
+                    }
                     // A full buffer loses a datagram, as a network does.
                     let _ = socket.try_send_to(datagram, to);
                 }

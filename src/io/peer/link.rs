@@ -13,12 +13,17 @@ use super::endpoint::Endpoint;
 use super::issuer::MAX_MESSAGE;
 use super::socket::lock;
 use crate::proto::link::PeerKind;
+use crate::proto::link::repair::{BARE_ROOM, Stats};
 use crate::proto::token::{Candidate, Fingerprint, Kind};
 
 /// How long the last message may take to leave this machine.
 const LAST_WORD: Duration = Duration::from_millis(300);
 /// How long a plain peer may take to end the channel on its side.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// What may be on the way without the repair layer, in bytes.
+const MAX_BARE: usize = BARE_ROOM as usize;
+/// Some of it is gone then: at 500 MiB/s a quarter.
+const DRAINED: Duration = Duration::from_millis(1);
 /// Between looks whether it has.
 const LOOK: Duration = Duration::from_millis(5);
 /// The crate tells the end of a channel before the messages that came in with it, and hands these
@@ -251,7 +256,16 @@ impl Link {
     /// # Errors
     /// [`LinkError::Closed`].
     pub async fn writable(&self) -> Result<(), LinkError> {
-        self.channel.writable().await.map_err(|_| LinkError::Closed)
+        loop {
+            let writable = self.channel.writable().await;
+            writable.map_err(|_| LinkError::Closed)?;
+            // The peer's window is for paced frames: bare, so much would flood its socket.
+            let layer = self.endpoint.watch().layer();
+            if layer.carries() || self.outstanding().await < MAX_BARE {
+                return Ok(());
+            }
+            tokio::time::sleep(DRAINED).await;
+        }
     }
 
     /// Queues file contents.
@@ -337,6 +351,19 @@ impl Link {
         })
     }
 
+    /// The peer said that it understands the repair layer, which comes in from now on where it pays.
+    pub fn allow_repair(&self) {
+        if self.endpoint.repairs() {
+            self.endpoint.watch().layer().allow();
+        }
+    }
+
+    /// What the repair layer does; `None` where there is none: at a plain peer.
+    #[must_use]
+    pub fn repair(&self) -> Option<Stats> {
+        self.endpoint.watch().layer().stats()
+    }
+
     /// File contents that the peer has not acknowledged yet, in bytes.
     pub async fn outstanding(&self) -> usize {
         self.channel.outstanding_bytes().await.unwrap_or(0)
@@ -357,7 +384,14 @@ impl Link {
                 // The crate's driver hands everything queued to the socket in one go.
                 tokio::task::yield_now().await;
             };
-            if tokio::time::timeout(LAST_WORD, left).await.is_err() {
+            // What is paced below leaves a little later.
+            let gone = async {
+                left.await;
+                while watch.layer().is_waiting() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            if tokio::time::timeout(LAST_WORD, gone).await.is_err() {
                 log::debug!("the channel's end did not leave in time");
             }
             if self.remote.kind == PeerKind::Plain {

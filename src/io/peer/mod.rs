@@ -12,6 +12,7 @@ mod endpoint;
 mod interfaces;
 mod issuer;
 mod joiner;
+mod layer;
 mod link;
 mod names;
 mod relay;
@@ -19,7 +20,6 @@ mod runtime;
 mod socket;
 mod watch;
 
-pub use connection::window;
 pub use describe::{Finding, Offerer, Pairing, Unfit, answer, judge_offer};
 pub use endpoint::{Endpoint, Network, Notice, Server, TurnServer, resolve};
 pub use interfaces::local_addresses;

@@ -20,8 +20,10 @@ use tokio::sync::Notify;
 use webrtc::peer_connection::crypto;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
+use super::layer::Way;
 use super::socket::{Socket, lock};
-use super::watch::Watch;
+use super::watch::{Watch, is_dtls};
+use crate::proto::link::repair;
 use crate::proto::link::size::{self, Action, Admit, Sizer};
 use crate::proto::stun::BINDING_INDICATION;
 
@@ -193,8 +195,20 @@ impl Relay {
                     if received.taken {
                         continue;
                     }
+                    if repair::frame::is_frame(&contents) {
+                        if self.watch.is_peer(from) {
+                            self.watch.layer().handle_frame(&contents, false);
+                            self.take_repaired(state, from);
+                        }
+                        continue;
+                    }
                     let contents = if Sizer::is_frame(&contents) {
                         match self.watch.handle_frame(from, &contents) {
+                            Action::Deliver(datagram) if repair::frame::is_frame(&datagram) => {
+                                self.watch.layer().handle_frame(&datagram, false);
+                                self.take_repaired(state, from);
+                                continue;
+                            }
                             Action::Deliver(datagram) => datagram.as_slice().into(),
                             Action::Reply(frame) => {
                                 self.send_through(state, from, Some(&frame));
@@ -203,6 +217,11 @@ impl Relay {
                             Action::Nothing => continue,
                         }
                     } else {
+                        if is_dtls(&contents) {
+                            self.watch
+                                .layer()
+                                .handle_bare(std::iter::once(&contents[..]));
+                        }
                         contents
                     };
                     // A keep-alive of the peer wants nothing more.
@@ -220,6 +239,7 @@ impl Relay {
                 _ => {}
             }
         }
+        self.pass_frames(state);
         let via = self.via.upgrade();
         while let Some(out) = state.client.poll_write() {
             if let Some(via) = &via
@@ -229,6 +249,59 @@ impl Relay {
                 if state.relayed == Allocation::Asking {
                     state.relayed = Allocation::Failed(error.to_string());
                     self.changed.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Hands over what the repair layer has put into order: none of it is dropped here, and it is
+    /// bounded there.
+    fn take_repaired(&self, state: &mut State, from: SocketAddr) {
+        while let Some(datagram) = self.watch.layer().poll_datagram() {
+            state.queue.push_back((from, datagram.as_slice().into()));
+        }
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Passes on what the repair layer wants sent through the relay now.
+    fn pass_frames(&self, state: &mut State) {
+        let layer = self.watch.layer();
+        while let Some((way, batch)) = layer.poll_batch() {
+            if !way.relayed || way.local != self.local {
+                // The timer knows the socket.
+                layer.give_back(batch);
+                return;
+            }
+            self.transmit(state, way.remote, &batch.frames, batch.size);
+            if layer.poll_suspicion() {
+                self.watch.doubt_size(way.remote);
+            }
+        }
+    }
+
+    /// The same, at a time of the layer's own.
+    pub fn drive(&self) {
+        self.flush(&mut lock(&self.state));
+    }
+
+    /// Sends datagrams of `step` bytes (the last may be shorter), as pieces where needed.
+    fn transmit(&self, state: &mut State, to: SocketAddr, contents: &[u8], step: usize) {
+        let admit = if step > size::SAFE {
+            self.watch.admit(to)
+        } else {
+            Admit::Whole
+        };
+        if let Admit::Pieces { probe: Some(probe) } = &admit {
+            self.send_through(state, to, Some(probe));
+        }
+        for datagram in contents.chunks(step) {
+            if admit == Admit::Whole || datagram.len() <= size::SAFE {
+                self.send_through(state, to, Some(datagram));
+            } else {
+                for piece in self.watch.cut(datagram) {
+                    self.send_through(state, to, Some(&piece));
                 }
             }
         }
@@ -277,26 +350,19 @@ impl AsyncUdpSocket for Relay {
             .segment_size
             .unwrap_or(transmit.contents.len())
             .max(1);
-        let admit = if step > size::SAFE {
-            self.watch.admit(to)
-        } else {
-            Admit::Whole
+        let way = Way {
+            local: self.local,
+            remote: to,
+            relayed: true,
         };
-        if let Admit::Pieces { probe: Some(probe) } = &admit {
-            self.send_through(&mut state, to, Some(probe));
-        }
-        for datagram in transmit.contents.chunks(step) {
-            if admit == Admit::Whole || datagram.len() <= size::SAFE {
-                self.send_through(&mut state, to, Some(datagram));
-            } else {
-                for piece in self.watch.cut(datagram) {
-                    self.send_through(&mut state, to, Some(&piece));
-                }
-            }
+        let framed =
+            is_dtls(transmit.contents) && self.watch.layer().take(way, transmit.contents, step);
+        if !framed {
+            self.transmit(&mut state, to, transmit.contents, step);
         }
         self.flush(&mut state);
         drop(state);
-        self.watch.handle_sent(transmit.contents);
+        self.watch.handle_sent(transmit.contents, framed);
         Poll::Ready(Ok(transmit.contents.len()))
     }
 

@@ -13,10 +13,12 @@ use std::time::Instant;
 
 use socket2::SockRef;
 use tokio::sync::Notify;
-use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
+use webrtc::runtime::{AsyncUdpSocket, EcnCodepoint, RecvMeta, Runtime, TokioRuntime, Transmit};
 
+use super::layer::Way;
 use super::relay::Relay;
-use super::watch::Watch;
+use super::watch::{Watch, is_dtls};
+use crate::proto::link::repair;
 use crate::proto::link::size::{self, Action, Admit, Sizer};
 use crate::proto::stun::BINDING_INDICATION;
 use crate::proto::stun::reflexive::Reflexive;
@@ -50,6 +52,27 @@ pub struct Socket {
 struct Replay {
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     reader: Option<Waker>,
+}
+
+impl Replay {
+    /// Moves what waits into `buf`: one datagram, or several of one size (the last may be
+    /// shorter) as the kernel would. Who sent it, how much it is, and the size.
+    fn fill(&mut self, buf: &mut [u8]) -> Option<(SocketAddr, usize, usize)> {
+        let (from, first) = self.datagrams.pop_front()?;
+        let size = first.len().min(buf.len());
+        buf[..size].copy_from_slice(&first[..size]);
+        let mut len = size;
+        while let Some((_, next)) = self.datagrams.pop_front_if(|(other, next)| {
+            *other == from && next.len() <= size && len + next.len() <= buf.len()
+        }) {
+            buf[len..len + next.len()].copy_from_slice(&next);
+            len += next.len();
+            if next.len() < size {
+                break;
+            }
+        }
+        Some((from, len, size.max(1)))
+    }
 }
 
 /// What the kernel reports of its buffers, in bytes (Linux reports twice the usable size).
@@ -179,11 +202,23 @@ impl Socket {
     /// else came with it waits in `replay`, in order.
     fn take_frames(&self, cx: &mut Context<'_>, meta: &RecvMeta, contents: &[u8]) -> bool {
         let datagrams = || contents.chunks(meta.stride.max(1));
-        if !datagrams().any(Sizer::is_frame) {
+        let is_frame =
+            |datagram: &[u8]| Sizer::is_frame(datagram) || repair::frame::is_frame(datagram);
+        if !datagrams().any(is_frame) {
+            if is_dtls(contents) {
+                self.watch.layer().handle_bare(datagrams());
+                self.drive(cx);
+            }
             return false;
         }
         for datagram in datagrams() {
-            let passed = if Sizer::is_frame(datagram) {
+            let passed = if repair::frame::is_frame(datagram) {
+                let marked = meta.ecn == Some(EcnCodepoint::Ce);
+                if self.watch.is_peer(meta.addr) {
+                    self.watch.layer().handle_frame(datagram, marked);
+                }
+                continue;
+            } else if Sizer::is_frame(datagram) {
                 match self.watch.handle_frame(meta.addr, datagram) {
                     Action::Reply(frame) => {
                         let src_ip = self.route_back(meta.addr);
@@ -191,6 +226,10 @@ impl Socket {
                         continue;
                     }
                     Action::Nothing => continue,
+                    Action::Deliver(datagram) if repair::frame::is_frame(&datagram) => {
+                        self.watch.layer().handle_frame(&datagram, false);
+                        continue;
+                    }
                     Action::Deliver(datagram) => datagram,
                 }
             } else {
@@ -198,7 +237,77 @@ impl Socket {
             };
             lock(&self.replay).datagrams.push_back((meta.addr, passed));
         }
+        let mut replay = lock(&self.replay);
+        while let Some(datagram) = self.watch.layer().poll_datagram() {
+            replay.datagrams.push_back((meta.addr, datagram));
+        }
+        drop(replay);
+        self.drive(cx);
         true
+    }
+
+    /// Sends what the repair layer wants sent through this socket now.
+    pub fn drive(&self, cx: &mut Context<'_>) {
+        let layer = self.watch.layer();
+        while let Some((way, batch)) = layer.poll_batch() {
+            if way.relayed || way.local != self.local {
+                // The timer knows the socket.
+                layer.give_back(batch);
+                return;
+            }
+            let transmit = Transmit {
+                destination: way.remote,
+                ecn: batch.markable.then_some(EcnCodepoint::Ect0),
+                contents: &batch.frames,
+                segment_size: Some(batch.size),
+                src_ip: None,
+            };
+            if self.transmit(cx, &transmit).is_pending() {
+                layer.give_back(batch);
+                return;
+            }
+            if layer.poll_suspicion() {
+                self.watch.doubt_size(way.remote);
+            }
+        }
+    }
+
+    /// Sends one datagram or several of one size; as pieces where the path may not carry them.
+    fn transmit(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<()> {
+        let src_ip = self.route_back(transmit.destination);
+        let to = transmit.destination;
+        let step = transmit.segment_size.unwrap_or(transmit.contents.len());
+        if step > size::SAFE
+            && let Admit::Pieces { probe } = self.watch.admit(to)
+        {
+            for datagram in probe
+                .iter()
+                .map(Vec::as_slice)
+                .chain(transmit.contents.chunks(step))
+            {
+                if datagram.len() <= size::SAFE || Sizer::is_frame(datagram) {
+                    self.send_now(cx, to, datagram, src_ip);
+                } else {
+                    for piece in self.watch.cut(datagram) {
+                        self.send_now(cx, to, &piece, src_ip);
+                    }
+                }
+            }
+            return Poll::Ready(());
+        }
+        let transmit = Transmit {
+            destination: to,
+            ecn: transmit.ecn,
+            contents: transmit.contents,
+            segment_size: transmit.segment_size,
+            src_ip,
+        };
+        // A network that is away for a moment must not end the connection: to ICE and SCTP this
+        // is a lost datagram.
+        if let Err(error) = ready!(self.inner.poll_send(cx, &transmit)) {
+            log::debug!("send to {to} from {}: {error}", self.local);
+        }
+        Poll::Ready(())
     }
 
     /// Sends one datagram, or loses it when the socket is full, as the network may.
@@ -262,50 +371,21 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let src_ip = self.route_back(transmit.destination);
-        let to = transmit.destination;
-        let step = transmit.segment_size.unwrap_or(transmit.contents.len());
-        if step > size::SAFE
-            && let Admit::Pieces { probe } = self.watch.admit(to)
-        {
-            for datagram in probe
-                .iter()
-                .map(Vec::as_slice)
-                .chain(transmit.contents.chunks(step))
-            {
-                if datagram.len() <= size::SAFE || Sizer::is_frame(datagram) {
-                    self.send_now(cx, to, datagram, src_ip);
-                } else {
-                    for piece in self.watch.cut(datagram) {
-                        self.send_now(cx, to, &piece, src_ip);
-                    }
-                }
-            }
-            self.watch.handle_sent(transmit.contents);
-            return Poll::Ready(Ok(transmit.contents.len()));
-        }
-        let transmit = Transmit {
-            destination: to,
-            ecn: transmit.ecn,
-            contents: transmit.contents,
-            segment_size: transmit.segment_size,
-            src_ip,
+        let way = Way {
+            local: self.local,
+            remote: transmit.destination,
+            relayed: false,
         };
-        let result = ready!(self.inner.poll_send(cx, &transmit));
-        self.watch.handle_sent(transmit.contents);
-        Poll::Ready(match result {
-            Ok(sent) => Ok(sent),
-            // A network that is away for a moment must not end the connection: to ICE and SCTP
-            // this is a lost datagram.
-            Err(error) => {
-                log::debug!(
-                    "send to {} from {}: {error}",
-                    transmit.destination,
-                    self.local
-                );
-                Ok(transmit.contents.len())
-            }
-        })
+        let step = transmit.segment_size.unwrap_or(transmit.contents.len());
+        let framed =
+            is_dtls(transmit.contents) && self.watch.layer().take(way, transmit.contents, step);
+        if framed {
+            self.drive(cx);
+        } else {
+            ready!(self.transmit(cx, transmit));
+        }
+        self.watch.handle_sent(transmit.contents, framed);
+        Poll::Ready(Ok(transmit.contents.len()))
     }
 
     fn poll_recv(
@@ -319,11 +399,9 @@ impl AsyncUdpSocket for Socket {
         };
         loop {
             let mut replay = lock(&self.replay);
-            if let Some((from, contents)) = replay.datagrams.pop_front() {
-                let len = contents.len().min(buf.len());
-                buf[..len].copy_from_slice(&contents[..len]);
+            if let Some((from, len, stride)) = replay.fill(buf) {
                 *meta = RecvMeta::default();
-                (meta.addr, meta.len, meta.stride) = (from, len, len.max(1));
+                (meta.addr, meta.len, meta.stride) = (from, len, stride);
                 return Poll::Ready(Ok(1));
             }
             let known = replay

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::consent::Consent;
+use super::layer::Layer;
 use crate::proto::link::flight::Flights;
+use crate::proto::link::repair;
 use crate::proto::link::size::{self, Action, Admit, Sizer};
 use crate::proto::stun::{self, reflexive::mapped_address};
 
@@ -38,6 +40,7 @@ const STRANGE_WINDOW: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Watch {
     inner: Mutex<Seen>,
+    layer: Layer,
 }
 
 /// Who is at the other end.
@@ -160,12 +163,19 @@ impl Watch {
     pub fn new(patience: Duration, seed: [u8; 32]) -> Self {
         Self {
             inner: Mutex::new(Seen::new(patience, seed, Far::Knothole)),
+            layer: Layer::default(),
         }
     }
 
     /// Forgets the peer before, for another one on the same sockets.
     pub fn restart(&self, patience: Duration, seed: [u8; 32], far: Far) {
         *self.lock() = Seen::new(patience, seed, far);
+        self.layer.stop();
+    }
+
+    /// What repairs loss on the way to the peer.
+    pub fn layer(&self) -> &Layer {
+        &self.layer
     }
 
     /// The crate's time.
@@ -178,10 +188,14 @@ impl Watch {
         self.lock().clock.wall_until(Instant::now(), target)
     }
 
-    /// A datagram (or a batch of them) leaves for `to`.
-    pub fn handle_sent(&self, contents: &[u8]) {
+    /// A datagram of the crate (or a batch of them) leaves, bare or in frames.
+    pub fn handle_sent(&self, contents: &[u8], framed: bool) {
+        let repaired = framed && self.layer.is_repairing();
         let now = Instant::now();
         let mut seen = self.lock();
+        if is_dtls(contents) {
+            seen.clock.handle_repaired(now, repaired);
+        }
         seen.clock.handle_sent(now);
         seen.sent = Some(now);
         seen.datagrams_sent += 1;
@@ -255,8 +269,11 @@ impl Watch {
             && let Some(check) = seen.checks.remove(index)
         {
             received.taken = check.ours;
-            seen.clock
-                .handle_round_trip(now, now.saturating_duration_since(check.sent));
+            let sample = now.saturating_duration_since(check.sent);
+            seen.clock.handle_round_trip(now, sample);
+            if seen.path.is_none_or(|path| path.remote == from) {
+                self.layer.handle_round_trip(sample);
+            }
             seen.mapped = mapped_address(contents);
             if !seen.peers.contains(&from) && seen.peers.len() < MAX_PEERS {
                 seen.peers.push(from);
@@ -267,8 +284,8 @@ impl Watch {
         }
         seen.clock.handle_heard(now);
         seen.heard = Some(now);
-        // DTLS records start with 20 to 63 (RFC 7983): they travel on the selected pair.
-        if matches!(contents.first(), Some(20..=63)) {
+        // DTLS records travel on the selected pair, bare or in frames.
+        if is_dtls(contents) || repair::frame::is_data(contents) {
             let local = SocketAddr::new(to.unwrap_or(local.ip()), local.port());
             seen.path = Some(Carrier {
                 local,
@@ -320,6 +337,16 @@ impl Watch {
         self.lock().sizer.cut(datagram)
     }
 
+    /// Large datagrams to `to` are lost again and again.
+    pub fn doubt_size(&self, to: SocketAddr) {
+        self.lock().sizer.doubt(to);
+    }
+
+    /// Whether `from` is known to be the peer's address.
+    pub fn is_peer(&self, from: SocketAddr) -> bool {
+        self.lock().peers.contains(&from)
+    }
+
     /// Takes a frame of our own layer; a stranger's does nothing.
     pub fn handle_frame(&self, from: SocketAddr, frame: &[u8]) -> Action {
         let mut seen = self.lock();
@@ -354,6 +381,11 @@ impl Watch {
     }
 }
 
+/// DTLS records start with 20 to 63 (RFC 7983).
+pub fn is_dtls(datagram: &[u8]) -> bool {
+    matches!(datagram.first(), Some(20..=63))
+}
+
 /// Whether `datagram` is a DTLS alert in the clear that says `bad_certificate` (RFC 5246 §7.2).
 fn is_refusal(datagram: &[u8]) -> bool {
     const ALERT: u8 = 21;
@@ -383,7 +415,7 @@ mod tests {
         assert_eq!(watch.snapshot().heard, None);
         let mut check = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
         check.extend([5; 12]);
-        watch.handle_sent(&check);
+        watch.handle_sent(&check, false);
         let mut forged = check.clone();
         forged[0] = 1;
         forged[9] = 6;

@@ -11,13 +11,14 @@ pub use send::send;
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::io::files::FileError;
 use crate::io::peer::{Link, LinkError};
 use crate::proto::app::{CancelReason, Closing, Digest, Outcome, Peer, Words, words};
+use crate::proto::link::repair::Stats;
 
 /// File contents per message and per read, in bytes.
 const CHUNK: usize = crate::proto::app::message::MAX_DATA;
@@ -51,6 +52,17 @@ pub enum Report {
     Silence(Duration),
     /// The peer is heard again.
     Heard,
+    /// What the repair layer did so far; told about once a second while it does something, and
+    /// when it steps aside.
+    Repair(Stats),
+}
+
+/// The hellos fit.
+fn greet(link: &Link, peer: Peer, report: &mut dyn FnMut(Report)) {
+    if peer.repairs() {
+        link.allow_repair();
+    }
+    report(Report::Hello(peer));
 }
 
 /// How a transfer ended.
@@ -162,17 +174,23 @@ fn ticks() -> Interval {
 pub trait Cancelled: Future<Output = ()> {}
 impl<F: Future<Output = ()>> Cancelled for F {}
 
-/// Tells silence once a second, and its end.
+/// Tells silence once a second, and its end; and what the repair layer does.
 #[derive(Default)]
 struct Silence {
     told: Option<u64>,
+    repair: Option<(Instant, Stats)>,
 }
 
 impl Silence {
     /// Silence that is worth a word. The peer speaks every two seconds.
     const NOTABLE: Duration = Duration::from_secs(5);
+    /// Between two words about the repair layer.
+    const REPAIRS: Duration = Duration::from_secs(1);
 
     fn watch(&mut self, link: &Link, report: &mut dyn FnMut(Report)) {
+        if let Some(stats) = link.repair() {
+            self.watch_repair(stats, report);
+        }
         let silence = link.silence();
         if silence < Self::NOTABLE {
             if self.told.take().is_some() {
@@ -181,6 +199,20 @@ impl Silence {
         } else if self.told != Some(silence.as_secs()) {
             self.told = Some(silence.as_secs());
             report(Report::Silence(silence));
+        }
+    }
+
+    fn watch_repair(&mut self, stats: Stats, report: &mut dyn FnMut(Report)) {
+        let news = match &self.repair {
+            None => stats.frames > 0 || stats.on,
+            Some((at, before)) => {
+                let more = stats.frames > before.frames || stats.given_up > before.given_up;
+                before.on != stats.on || (more && at.elapsed() >= Self::REPAIRS)
+            }
+        };
+        if news {
+            self.repair = Some((Instant::now(), stats));
+            report(Report::Repair(stats));
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use super::{
-    CHUNK, Cancelled, Compared, Comparison, Ended, Report, Silence, last_word, mute, ticks,
+    CHUNK, Cancelled, Compared, Comparison, Ended, Report, Silence, greet, last_word, mute, ticks,
 };
 use crate::io::files::{FileError, FileErrorKind, Incoming, Outgoing, stdio};
 use crate::io::peer::{Link, LinkError, Message};
@@ -273,7 +273,7 @@ impl Driver {
             path: None,
         };
         match event {
-            Event::Connected(peer) => report(Report::Hello(peer)),
+            Event::Connected(peer) => greet(&self.link, peer, report),
             Event::Compare => self.compare = true,
             Event::Open { sends, takes } => {
                 if sends {

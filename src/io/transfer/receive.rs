@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use super::{
-    Cancelled, Compared, Comparison, Ended, Question, Report, Silence, last_word, mute, ticks,
+    Cancelled, Compared, Comparison, Ended, Question, Report, Silence, greet, last_word, mute,
+    ticks,
 };
 use crate::io::files::{FileError, Incoming, Planned};
 use crate::io::peer::{Link, LinkError, Message};
@@ -251,7 +252,7 @@ impl<'a> Driver<'a> {
                     .await;
                 }
                 receiver::Output::Event(receiver::Event::Connected(peer)) => {
-                    report(Report::Hello(peer));
+                    greet(&self.link, peer, report);
                 }
                 receiver::Output::Event(receiver::Event::Compare) => self.compare = true,
                 receiver::Output::Event(_) => {}

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use super::{
-    CHUNK, Cancelled, Compared, Comparison, Ended, Report, Silence, last_word, mute, ticks,
+    CHUNK, Cancelled, Compared, Comparison, Ended, Report, Silence, greet, last_word, mute, ticks,
 };
 use crate::io::files::{FileError, FileErrorKind, Source};
 use crate::io::peer::{Link, LinkError, Message};
@@ -204,7 +204,7 @@ impl Driver {
                     self.chunk = CHUNK.min(max);
                 }
                 sender::Output::Event(event) => match event {
-                    sender::Event::Connected(peer) => report(Report::Hello(peer)),
+                    sender::Event::Connected(peer) => greet(&self.link, peer, report),
                     sender::Event::Accepted => report(Report::Accepted),
                     sender::Event::FileSent { index, .. } => {
                         if index + 1 == self.machine.files().len() {

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proto::link::repair::CAPABILITY;
+
 use super::message::{Fault, MAX_CONTROL, MAX_DATA, cut, is_false};
 
 /// The protocol versions this program speaks.
@@ -185,7 +187,7 @@ impl Hello {
             role: role.word().to_owned(),
             max_control: default_max_control(),
             max_data: default_max_data(),
-            caps: Vec::new(),
+            caps: vec![CAPABILITY.to_owned()],
             verify: local.verify,
             only: None,
         }
@@ -263,6 +265,14 @@ pub struct Peer {
     pub verify: bool,
     /// The one direction it wants, if it pipes and does not want both.
     pub only: Option<Only>,
+}
+
+impl Peer {
+    /// Whether it understands the frames of the repair layer.
+    #[must_use]
+    pub fn repairs(&self) -> bool {
+        self.caps.iter().any(|cap| cap == CAPABILITY)
+    }
 }
 
 /// Why a hello leads nowhere.

@@ -705,7 +705,7 @@ mod tests {
         for (message, json) in [
             (
                 hello,
-                r#"{"t":"hello","knothole":"0.1.0","proto":[1,1],"role":"send","max_control":65536,"max_data":65536,"caps":[]}"#.to_owned(),
+                r#"{"t":"hello","knothole":"0.1.0","proto":[1,1],"role":"send","max_control":65536,"max_data":65536,"caps":["repair1"]}"#.to_owned(),
             ),
             (
                 Message::Manifest(Manifest {

@@ -1,6 +1,7 @@
 //! A thin layer of our own under DTLS, between two knotholes.
 
 pub mod flight;
+pub mod repair;
 pub mod size;
 
 /// What is at the other end of a link.

@@ -19,6 +19,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::repair::frame::HEADER;
+
 mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
@@ -27,9 +29,9 @@ pub use fuzz::fuzz;
 pub const LARGE: usize = 1452;
 /// A datagram up to this size passes any path worth having (RFC 8831 §5: 1200 is safe).
 pub const SAFE: usize = 1200;
-/// SCTP packets of this size make DTLS records of [`LARGE`] bytes at most (37 bytes of record
-/// header, explicit nonce and tag).
-pub const SCTP_MTU: u32 = 1414;
+/// SCTP packets of this size make frames of the repair layer of [`LARGE`] bytes at most (its
+/// header, and 37 bytes of DTLS: record header, explicit nonce and tag).
+pub const SCTP_MTU: u32 = (LARGE - HEADER - 37) as u32;
 /// The same for a peer that does not understand pieces: records of [`SAFE`] bytes at most.
 pub const PLAIN_SCTP_MTU: u32 = 1160;
 
@@ -145,6 +147,11 @@ impl Sizer {
         frame[0] = PROBE;
         frame[1..9].copy_from_slice(&nonce);
         Admit::Pieces { probe: Some(frame) }
+    }
+
+    /// Large datagrams to `to` are lost again and again: what was confirmed does not hold.
+    pub fn doubt(&mut self, to: SocketAddr) {
+        self.confirmed.retain(|confirmed| *confirmed != to);
     }
 
     /// Cuts a datagram into two frames of at most half its size and four bytes.
@@ -287,6 +294,16 @@ mod tests {
             here.admit(now, addr(2), false),
             Admit::Pieces { .. }
         ));
+    }
+
+    #[test]
+    fn so_does_doubt_of_that_path_alone() {
+        let (now, mut here, mut there) = two();
+        confirm(now, &mut here, &mut there);
+        here.doubt(addr(4));
+        assert_eq!(here.admit(now, addr(2), false), Admit::Whole);
+        here.doubt(addr(2));
+        assert_ne!(here.admit(now, addr(2), false), Admit::Whole);
     }
 
     #[test]
