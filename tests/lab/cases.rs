@@ -371,8 +371,7 @@ fn has_repaired(sender: &Peer) -> Result<()> {
 /// A transfer over a link that loses packets, long enough to be told of more than once; `extra` for
 /// the sender.
 fn repaired(lab: &Lab, net: &Net, servers: &[String], extra: &[&str]) -> Result<(Peer, Peer)> {
-    let file = lab.file("data.bin", 16 * MIB)?;
-    net.shape(0, "60mbit")?;
+    let file = lab.file("data.bin", 48 * MIB)?;
     let mut alice = lab
         .knothole("alice", &net.hosts[0])
         .args(["send", "--json"])
