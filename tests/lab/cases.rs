@@ -329,9 +329,7 @@ fn loss_on_a_short_path_brings_the_repair_layer_in() {
         let _server = Coturn::start(lab, &net)?;
         net.lose(0, 30)?;
         let (alice, _) = repaired(lab, &net, &stun(), &[])?;
-        let link = alice.event("link")?;
-        ensure!(link["repairing"] == true, "{link}");
-        Ok(())
+        has_repaired(&alice)
     });
 }
 
@@ -343,9 +341,7 @@ fn loss_behind_a_relay_brings_it_in_too() {
         net.lose(1, 30)?;
         let (alice, bob) = repaired(lab, &net, &turn(), &[])?;
         ensure!(bob.route()?.kind == "relay", "not relayed");
-        let link = alice.event("link")?;
-        ensure!(link["repairing"] == true, "{link}");
-        Ok(())
+        has_repaired(&alice)
     });
 }
 
@@ -361,9 +357,21 @@ fn a_side_that_does_not_want_the_repair_layer_sends_nothing_through_it() {
     });
 }
 
-/// A transfer over a link that loses packets; `extra` for the sender.
+/// The first frames find out what the other side's socket holds: they alone would show nothing.
+fn has_repaired(sender: &Peer) -> Result<()> {
+    let told = sender.events("link");
+    let repairs = |link: &serde_json::Value| link["repairs"].as_u64() > Some(0);
+    let found = told
+        .iter()
+        .any(|link| link["repairing"] == true && repairs(link));
+    ensure!(found, "{told:?}");
+    Ok(())
+}
+
+/// A transfer over a link that loses packets, long enough to be told of more than once; `extra` for
+/// the sender.
 fn repaired(lab: &Lab, net: &Net, servers: &[String], extra: &[&str]) -> Result<(Peer, Peer)> {
-    let file = lab.file("data.bin", 16 * MIB)?;
+    let file = lab.file("data.bin", 48 * MIB)?;
     let mut alice = lab
         .knothole("alice", &net.hosts[0])
         .args(["send", "--json"])
