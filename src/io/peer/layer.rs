@@ -109,11 +109,6 @@ impl Layer {
         true
     }
 
-    /// Whether what is sent travels in frames now.
-    pub fn carries(&self) -> bool {
-        self.stats().is_some_and(|stats| stats.on)
-    }
-
     /// Whether something that was sent was lost lately, and repaired.
     pub fn is_repairing(&self) -> bool {
         let inner = self.lock();

@@ -13,17 +13,13 @@ use super::endpoint::Endpoint;
 use super::issuer::MAX_MESSAGE;
 use super::socket::lock;
 use crate::proto::link::PeerKind;
-use crate::proto::link::repair::{BARE_ROOM, Stats};
+use crate::proto::link::repair::Stats;
 use crate::proto::token::{Candidate, Fingerprint, Kind};
 
 /// How long the last message may take to leave this machine.
 const LAST_WORD: Duration = Duration::from_millis(300);
 /// How long a plain peer may take to end the channel on its side.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// What may be on the way without the repair layer, in bytes.
-const MAX_BARE: usize = BARE_ROOM as usize;
-/// Some of it is gone then: at 500 MiB/s a quarter.
-const DRAINED: Duration = Duration::from_millis(1);
 /// Between looks whether it has.
 const LOOK: Duration = Duration::from_millis(5);
 /// The crate tells the end of a channel before the messages that came in with it, and hands these
@@ -256,16 +252,8 @@ impl Link {
     /// # Errors
     /// [`LinkError::Closed`].
     pub async fn writable(&self) -> Result<(), LinkError> {
-        loop {
-            let writable = self.channel.writable().await;
-            writable.map_err(|_| LinkError::Closed)?;
-            // The peer's window is for paced frames: bare, so much would flood its socket.
-            let layer = self.endpoint.watch().layer();
-            if layer.carries() || self.outstanding().await < MAX_BARE {
-                return Ok(());
-            }
-            tokio::time::sleep(DRAINED).await;
-        }
+        let writable = self.channel.writable().await;
+        writable.map_err(|_| LinkError::Closed)
     }
 
     /// Queues file contents.
