@@ -291,11 +291,12 @@ impl Router {
         Protocol::ALL.into_iter().map(|protocol| {
             let said = self.said.iter().find(|said| said.protocol == protocol);
             let to = SocketAddr::new(self.addr.into(), protocol.port());
+            let test = format!("gateway-{}", protocol.word());
+            let words = said.map_or("no answer", |said| &said.words);
             NatEvidence {
-                test: format!("gateway-{}", protocol.word()),
                 to: Some(to),
                 from: said.map(|_| to),
-                ..reason(said.map_or("no answer", |said| &said.words))
+                ..NatEvidence::reason(&test, words)
             }
         })
     }
@@ -405,10 +406,7 @@ impl Answers {
         let mut evidence: Vec<NatEvidence> = main.evidence.iter().map(told).collect();
         evidence.extend(self.router.iter().flat_map(Router::evidence));
         let mut unknown = |test: &str, why: &str| {
-            evidence.push(NatEvidence {
-                test: test.to_owned(),
-                ..reason(why)
-            });
+            evidence.push(NatEvidence::reason(test, why));
         };
         if main.answered {
             for (what, why) in &main.reasons {
@@ -509,20 +507,6 @@ impl Answers {
             },
             url,
         }
-    }
-}
-
-/// Evidence that is no probe of a server.
-fn reason(why: &str) -> NatEvidence {
-    NatEvidence {
-        test: String::new(),
-        local: None,
-        to: None,
-        expected: None,
-        from: None,
-        mapped: None,
-        tries: 0,
-        result: why.to_owned(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::input::{self, TokenSource};
 use super::suggest;
 use super::ui::{Ctx, Palette};
 use crate::exit::Exit;
+use crate::proto::address::is_shared;
 use crate::proto::sdp::{Host, RemoteCandidate, SdpType, Session};
 use crate::proto::token::{self, Candidate, Invite, Kind, Token};
 use crate::report::human;
@@ -244,7 +245,7 @@ pub(super) fn scope(ip: IpAddr) -> &'static str {
         ip if ip.is_loopback() => "loopback",
         IpAddr::V4(ip) if ip.is_private() => "private",
         IpAddr::V4(ip) if ip.is_link_local() => "link-local",
-        IpAddr::V4(ip) if ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64 => "shared",
+        IpAddr::V4(ip) if is_shared(ip) => "shared",
         IpAddr::V6(ip) if ip.is_unique_local() => "private",
         IpAddr::V6(ip) if ip.is_unicast_link_local() => "link-local",
         _ => "public",

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
+use crate::io::within;
 use crate::proto::stun::Message;
 use crate::proto::stun::message::HEADER;
 use crate::proto::stun::server::{Counters, MAX_REQUEST, Places, Server, Transport};
@@ -238,9 +239,7 @@ async fn serve_stream(shared: &Shared, mut stream: TcpStream, from: SocketAddr) 
                 None => Err(io::ErrorKind::InvalidData.into()),
             }
         };
-        tokio::time::timeout(IDLE, one)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        within(IDLE, one).await?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! changed only by `handle_*` and by commands, and is then drained: call `poll_*` until nothing
 //! comes. Tests run an hour of it in milliseconds.
 
+pub mod address;
 pub mod app;
 #[doc(hidden)]
 pub mod fuzz;

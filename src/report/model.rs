@@ -439,6 +439,23 @@ pub struct NatEvidence {
     pub result: String,
 }
 
+impl NatEvidence {
+    /// Why something is not known: no probe of a server.
+    #[must_use]
+    pub fn reason(test: &str, why: &str) -> Self {
+        Self {
+            test: test.to_owned(),
+            local: None,
+            to: None,
+            expected: None,
+            from: None,
+            mapped: None,
+            tries: 0,
+            result: why.to_owned(),
+        }
+    }
+}
+
 /// The first line of `serve --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

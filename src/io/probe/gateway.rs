@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::drive::{Local, run};
-use crate::io::random;
+use crate::io::{random, within};
 use crate::proto::nat::gateway::upnp::{self, MAX_ANSWER, Place, Problem};
 use crate::proto::nat::gateway::{Gateway, Protocol, Said};
 
@@ -105,8 +105,6 @@ async fn exchange(place: &Place, request: Vec<u8>) -> Result<Vec<u8>, String> {
             }
         }
     };
-    let timed: io::Result<Vec<u8>> = tokio::time::timeout(HTTP_BOUND, asked)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    timed.map_err(|error| format!("HTTP at {}: {error}", place.addr))
+    let answer = within(HTTP_BOUND, asked).await;
+    answer.map_err(|error| format!("HTTP at {}: {error}", place.addr))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::io::random;
+use crate::io::{random, within};
 use crate::proto::stun::message::HEADER;
 use crate::proto::stun::{Builder, Class, Message, TransactionId};
 
@@ -32,9 +32,7 @@ pub async fn ask_tcp(server: SocketAddr, bound: Duration) -> io::Result<Said> {
         let mut stream = TcpStream::connect(server).await?;
         ask(&mut stream).await
     };
-    tokio::time::timeout(bound, asked)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    within(bound, asked).await
 }
 
 /// Asks on a stream that is open.

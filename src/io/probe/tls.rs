@@ -18,6 +18,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::stream::{Said, ask};
+use crate::io::within;
 
 /// How servers prove who they are.
 #[derive(Clone)]
@@ -73,9 +74,7 @@ impl Trust {
             let mut stream = self.0.connect(name, stream).await.map_err(in_words)?;
             ask(&mut stream).await
         };
-        tokio::time::timeout(bound, asked)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        within(bound, asked).await
     }
 }
 

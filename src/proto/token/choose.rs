@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::candidate::{Candidate, Kind};
 use super::{invite, reply};
+use crate::proto::address::is_shared;
 
 /// Characters an invite may have unless told otherwise: QR version 8 in alphanumeric mode at
 /// level L holds 279, so that a link in front of the invite still fits.
@@ -154,7 +155,7 @@ impl Reach {
         match candidate.addr.ip() {
             IpAddr::V4(ip) if ip.is_private() => Self::PrivateV4,
             IpAddr::V4(ip) if ip.is_loopback() || ip.is_link_local() => Self::NarrowV4,
-            IpAddr::V4(ip) if ip.to_bits() >> 22 == SHARED_PREFIX => Self::NarrowV4,
+            IpAddr::V4(ip) if is_shared(ip) => Self::NarrowV4,
             IpAddr::V4(_) => Self::GlobalV4,
             IpAddr::V6(ip) if ip.is_unique_local() => Self::LocalV6,
             IpAddr::V6(ip) if ip.is_loopback() => Self::NarrowV6,
@@ -162,9 +163,6 @@ impl Reach {
         }
     }
 }
-
-/// 100.64.0.0/10.
-const SHARED_PREFIX: u32 = (100 << 24 | 64 << 16) >> 22;
 
 fn network(ip: Ipv6Addr) -> u64 {
     u64::try_from(ip.to_bits() >> 64).unwrap_or_default()

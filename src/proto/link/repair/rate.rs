@@ -59,7 +59,7 @@ pub struct Stamp {
 }
 
 /// What an acknowledgement brought.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Outcome {
     /// The newest transmission that it acknowledges for the first time.
     pub newest: Option<Stamp>,
@@ -562,14 +562,7 @@ mod tests {
         fn run(&mut self, steps: usize) {
             for _ in 0..steps {
                 self.now += 5 * MS;
-                let mut outcome = Outcome {
-                    newest: None,
-                    round_trip: None,
-                    delivered: 0,
-                    lost: 0,
-                    marked: 0,
-                    in_flight: 0,
-                };
+                let mut outcome = Outcome::default();
                 while self.on_the_way.front().is_some_and(|one| one.0 <= self.now) {
                     let Some((at, stamp, sent, lost)) = self.on_the_way.pop_front() else {
                         break;

@@ -202,12 +202,8 @@ impl Sender {
         }
         let before_largest = self.largest;
         let mut outcome = Outcome {
-            newest: None,
-            round_trip: None,
-            delivered: 0,
-            lost: 0,
             marked: ahead(ack.marked, self.marked),
-            in_flight: 0,
+            ..Outcome::default()
         };
         let mut above = largest + 1;
         let mut newest: Option<u64> = None;
@@ -395,14 +391,7 @@ impl Sender {
 
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.doubt.is_some_and(|at| at <= now) {
-            let mut outcome = Outcome {
-                newest: None,
-                round_trip: None,
-                delivered: 0,
-                lost: 0,
-                marked: 0,
-                in_flight: self.in_flight,
-            };
+            let mut outcome = Outcome::default();
             self.find_lost(now, &mut outcome);
             outcome.in_flight = self.in_flight;
             self.rate.handle_ack(now, &outcome);

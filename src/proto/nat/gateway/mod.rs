@@ -19,6 +19,7 @@ pub use fuzz::fuzz;
 use self::upnp::Place;
 use super::discover::{Machine, Output, SocketId};
 use super::words::Mapping;
+use crate::proto::address::is_shared;
 
 /// Where PCP and NAT-PMP are served (RFC 6886 §3.1, RFC 6887 §19.1).
 const PORT: u16 = 5351;
@@ -376,15 +377,9 @@ fn usable(ip: Ipv4Addr) -> Option<Ipv4Addr> {
     fits.then_some(ip)
 }
 
-/// The addresses between a carrier's NAT and its customers: 100.64.0.0/10 (RFC 6598 §7).
-#[must_use]
-pub fn is_carriers(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 100 && ip.octets()[1] & 0xC0 == 64)
-}
-
 /// An address that is not routed on the internet, so that whoever has it is behind a NAT.
 fn is_inner(ip: Ipv4Addr) -> bool {
-    ip.is_private() || ip.is_link_local() || is_carriers(ip.into())
+    ip.is_private() || ip.is_link_local() || is_shared(ip)
 }
 
 /// The outer address that the router claims by any protocol.
@@ -456,7 +451,7 @@ pub fn carrier_grade(
     double_nat: Option<bool>,
 ) -> Option<bool> {
     let shared =
-        local.is_some_and(is_carriers) || external.is_some_and(|ip| is_carriers(ip.into()));
+        matches!(local, Some(IpAddr::V4(ip)) if is_shared(ip)) || external.is_some_and(is_shared);
     match double_nat {
         _ if shared => Some(true),
         Some(false) => Some(false),
