@@ -203,6 +203,10 @@ impl Silence {
     }
 
     fn watch_repair(&mut self, stats: Stats, report: &mut dyn FnMut(Report)) {
+        // The first frames find out what the other side's socket holds: nothing is measured yet.
+        if stats.rate <= 0.0 || stats.min_round_trip.is_none() {
+            return;
+        }
         let news = match &self.repair {
             None => stats.frames > 0 || stats.on,
             Some((at, before)) => {
