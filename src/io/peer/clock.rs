@@ -6,8 +6,9 @@
 //!
 //! - **Fast once the round trip is known**, and never so fast that the floor comes under
 //!   [`FLOOR_IN_ROUND_TRIPS`] round trips: a retransmission that overtakes the answer is waste.
-//! - **Less fast where loss is repaired below**: there SCTP has nothing to repeat, and what a repair
-//!   holds up must not look like loss.
+//! - **Slow where loss is repaired below**: there SCTP has nothing to repeat before the repair layer
+//!   gives up. One timeout too many in its first round trips, and its window grows by a packet a
+//!   round trip for the rest of the transfer.
 //! - **A little fast before that**, for checks every 50 ms (RFC 8445 §14.2) instead of 200: ICE
 //!   forgets a request after 4 s of *its* clock, so a first round trip may take a second; then,
 //!   with no answer, slow, for paths that need longer and people who do.
@@ -20,14 +21,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::proto::link::repair;
+
 /// 1/100 s = 10 ms, the smallest retransmission floor: below it, scheduling noise of a busy
 /// machine looks like loss.
 const MAX_RATE: f64 = 100.0;
 /// The floor stays at or above this many round trips.
 const FLOOR_IN_ROUND_TRIPS: f64 = 4.0;
-/// Where loss is repaired below, it is late and not lost: the floor is higher then.
-const REPAIRED_IN_ROUND_TRIPS: f64 = 8.0;
-const REPAIRED_FLOOR: f64 = 0.5;
 /// Silence shorter than this is ordinary.
 const MIN_SILENCE: Duration = Duration::from_millis(150);
 /// Before the round trip is known.
@@ -167,10 +167,7 @@ impl Clock {
 
     fn fast_rate(&self) -> f64 {
         match self.round_trip {
-            Some(rtt) if self.repaired => {
-                let floor = (REPAIRED_IN_ROUND_TRIPS * rtt.as_secs_f64()).max(REPAIRED_FLOOR);
-                (1.0 / floor).max(1.0)
-            }
+            Some(rtt) if self.repaired => 1.0 / repair::hold(rtt).as_secs_f64(),
             Some(rtt) => {
                 (1.0 / (FLOOR_IN_ROUND_TRIPS * rtt.as_secs_f64().max(1e-6))).clamp(1.0, MAX_RATE)
             }
@@ -221,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn where_loss_is_repaired_below_the_floor_is_half_a_second_or_eight_round_trips() {
+    fn where_loss_is_repaired_below_the_floor_is_what_a_hole_may_hold_up() {
         for (round_trip, floor) in [
-            (MS / 5, 500),
-            (50 * MS, 500),
-            (100 * MS, 800),
-            (300 * MS, 1000),
+            (MS / 5, 1000),
+            (50 * MS, 1000),
+            (200 * MS, 1600),
+            (600 * MS, 3000),
         ] {
             let (start, mut clock) = clock();
             clock.handle_round_trip(start, round_trip);

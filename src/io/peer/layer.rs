@@ -109,13 +109,6 @@ impl Layer {
         true
     }
 
-    /// Whether something that was sent was lost lately, and repaired.
-    pub fn is_repairing(&self) -> bool {
-        let inner = self.lock();
-        let repair = inner.repair.as_ref();
-        repair.is_some_and(|repair| repair.is_repairing(Instant::now()))
-    }
-
     /// Datagrams of DTLS came in bare.
     pub fn handle_bare<'a>(&self, datagrams: impl Iterator<Item = &'a [u8]>) {
         if let Some(repair) = &mut self.lock().repair {

@@ -190,11 +190,10 @@ impl Watch {
 
     /// A datagram of the crate (or a batch of them) leaves, bare or in frames.
     pub fn handle_sent(&self, contents: &[u8], framed: bool) {
-        let repaired = framed && self.layer.is_repairing();
         let now = Instant::now();
         let mut seen = self.lock();
         if is_dtls(contents) {
-            seen.clock.handle_repaired(now, repaired);
+            seen.clock.handle_repaired(now, framed);
         }
         seen.clock.handle_sent(now);
         seen.sent = Some(now);

@@ -22,6 +22,7 @@ pub use fuzz::{fuzz, fuzz_frame};
 
 use frame::{Frame, Keys};
 use receiver::Receiver;
+pub use receiver::hold;
 use sender::Sender;
 
 /// The name of the capability in a hello: this layer, in the version of its frames.
@@ -157,12 +158,6 @@ impl Repair {
             self.sender.hurry(false);
         }
         self.on
-    }
-
-    /// Whether something was lost lately, so that repairs hold up what is behind them.
-    #[must_use]
-    pub fn is_repairing(&self, now: Instant) -> bool {
-        self.on && self.lossy_until.is_some_and(|until| now < until)
     }
 
     fn shortest(&self) -> Option<Duration> {

@@ -12,14 +12,20 @@ const MAX_HELD: usize = 6 << 20;
 /// An acknowledgement leaves after so many frames, or so late, whichever is first.
 const ACK_EVERY: u32 = 16;
 pub const ACK_DELAY: Duration = Duration::from_millis(2);
-/// How long a hole holds back what is behind it: so many round trips, but within these bounds. A
-/// repair takes one, and so does the repair of a repair; the lower bound is for a round trip that
-/// this side knows badly, because it sends little. After this SCTP is shown the loss.
+/// A hole holds back what is behind it for so many round trips, but within these bounds. A repair
+/// takes one, and so does the repair of a repair; the lower bound is for a round trip that this
+/// side knows badly, because it sends little.
 const HOLD_ROUND_TRIPS: u32 = 8;
 const MIN_HOLD: Duration = Duration::from_secs(1);
 const MAX_HOLD: Duration = Duration::from_secs(3);
 /// After such a silence a hole is not older than what came with it: nothing could mend it.
 const SILENCE: Duration = Duration::from_millis(100);
+
+/// How long a hole holds back what is behind it. After this SCTP is shown the loss.
+#[must_use]
+pub fn hold(round_trip: Duration) -> Duration {
+    (round_trip * HOLD_ROUND_TRIPS).clamp(MIN_HOLD, MAX_HOLD)
+}
 
 /// One for each connection.
 #[derive(Debug)]
@@ -99,7 +105,7 @@ impl Receiver {
         }
         self.heard = now;
         self.hand_over(now);
-        let hold = (round_trip * HOLD_ROUND_TRIPS).clamp(MIN_HOLD, MAX_HOLD);
+        let hold = hold(round_trip);
         while self.held_bytes > MAX_HELD
             || self
                 .hole_since
