@@ -90,6 +90,7 @@ fn the_page_and_a_raw_pipe_swap_bytes_at_the_same_time() {
         // has arrived long before: rtc 0.21.1 loses one that the end of the channel overtakes.
         let file = lab.file("data.bin", 12 * MIB)?;
         let out = lab.dir().join("out.bin");
+        net.hosts[0].ns.count_frames()?;
         let mut knothole = lab
             .knothole("knothole", &net.hosts[0])
             .args(["pipe", "--raw", "--json", "--stun", ""])
@@ -100,6 +101,10 @@ fn the_page_and_a_raw_pipe_swap_bytes_at_the_same_time() {
         knothole.succeeds()?;
         ensure!(swapped["received"] == is(&file)?, "{swapped}");
         ensure!(swapped["sent"] == is(&out)?, "{swapped}");
+        ensure!(
+            net.hosts[0].ns.frames()? == [0, 0],
+            "a page was sent frames"
+        );
         Ok(())
     });
 }

@@ -349,6 +349,35 @@ impl Namespace {
         output(self.command(program).args(args), "")
     }
 
+    /// Counts from now on what leaves here and is a frame between two knotholes (docs/link.md), and
+    /// of these those with a DTLS handshake message in the clear.
+    pub fn count_frames(&self) -> Result<()> {
+        // The payload of UDP begins after 64 bits; in a data frame the datagram after 128 more.
+        self.nft(
+            "table inet frames {
+               counter every { }
+               counter handshakes { }
+               chain out { type filter hook output priority 0; policy accept;
+                 meta l4proto udp @th,64,8 0x50-0x55 counter name every
+                 meta l4proto udp @th,64,8 0x53 @th,192,8 22 counter name handshakes
+               }
+             }",
+        )
+    }
+
+    /// What [`count_frames`](Self::count_frames) has counted: all, and handshakes.
+    pub fn frames(&self) -> Result<[u64; 2]> {
+        let count = |name| {
+            let text = self.output("nft", &["list", "counter", "inet", "frames", name])?;
+            let mut words = text.split_whitespace();
+            let count = words.find(|word| *word == "packets").and(words.next());
+            count
+                .and_then(|count| count.parse().ok())
+                .with_context(|| format!("no packets in {text}"))
+        };
+        Ok([count("every")?, count("handshakes")?])
+    }
+
     /// A UDP socket in this namespace; it may be used from anywhere.
     pub fn socket(&self, address: (IpAddr, u16)) -> Result<UdpSocket> {
         Ok(self.enter(|| UdpSocket::bind(address))??)

@@ -121,7 +121,8 @@ impl Ours {
         })
     }
 
-    fn text(&self, endpoint: &Endpoint, setup: Setup, mid: &str) -> String {
+    /// `offer`: what this answers, if it does.
+    fn text(&self, endpoint: &Endpoint, setup: Setup, offer: Option<&Session>) -> String {
         let mut candidates = endpoint.candidates();
         candidates.truncate(MAX_OURS);
         Own {
@@ -132,7 +133,8 @@ impl Ours {
             setup,
             max_message_size: MAX_MESSAGE,
             candidates: &candidates,
-            mid,
+            mid: offer.map_or("0", |offer| &offer.mid),
+            knothole: offer.is_none_or(|offer| offer.knothole),
         }
         .to_string()
     }
@@ -162,7 +164,7 @@ impl Offerer {
     /// The offer as SDP, with the addresses of now.
     #[must_use]
     pub fn text(&self) -> String {
-        self.ours.text(&self.endpoint, Setup::ActPass, "0")
+        self.ours.text(&self.endpoint, Setup::ActPass, None)
     }
 
     /// The next thing to say while the answer is waited for. Checks that come before the answer
@@ -241,7 +243,7 @@ pub async fn answer(
         Setup::Active => Setup::Passive,
         Setup::ActPass | Setup::Passive => Setup::Active,
     };
-    let text = offer.whole_answer(&ours.text(&endpoint, setup, &offer.mid));
+    let text = offer.whole_answer(&ours.text(&endpoint, setup, Some(offer)));
     let side = Side::Answerer;
     let pairing = Pairing::start(endpoint, ours, side, offer, network.patience, bound).await?;
     Ok((pairing, text))

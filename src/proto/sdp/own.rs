@@ -23,6 +23,8 @@ pub struct Own<'a> {
     pub candidates: &'a [Candidate],
     /// The name of the section: in an answer, that of the offer.
     pub mid: &'a str,
+    /// Says that knothole made it, which an answer only tells another knothole.
+    pub knothole: bool,
 }
 
 impl fmt::Display for Own<'_> {
@@ -41,7 +43,10 @@ impl fmt::Display for Own<'_> {
         });
         let (id, mid) = (self.id, self.mid);
         write!(f, "v=0\r\no=- {id} 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n")?;
-        write!(f, "a=group:BUNDLE {mid}\r\na=x-knothole:1\r\n")?;
+        write!(f, "a=group:BUNDLE {mid}\r\n")?;
+        if self.knothole {
+            f.write_str("a=x-knothole:1\r\n")?;
+        }
         write!(
             f,
             "m=application {port} UDP/DTLS/SCTP webrtc-datachannel\r\n"
@@ -85,6 +90,7 @@ mod tests {
             max_message_size: 65_536,
             candidates,
             mid: "0",
+            knothole: true,
         }
     }
 
@@ -149,9 +155,11 @@ mod tests {
             let ours = Own {
                 mid: &offer.mid,
                 setup: Setup::Active,
+                knothole: false,
                 ..own(&all, &fingerprint)
             };
             let answer = read(&offer.whole_answer(&ours.to_string())).unwrap();
+            assert!(!answer.knothole && !answer.text.contains("knothole"));
             let names = |session: &Session| -> Vec<_> {
                 let all = session.sections.iter();
                 all.map(|s| (s.media.clone(), s.mid.clone())).collect()

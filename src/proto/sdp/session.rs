@@ -781,6 +781,12 @@ pub(super) mod tests {
         assert_eq!(unlimited.max_message_size, 0);
         let ours = changed(&[("t=0 0\r\n", "t=0 0\r\na=x-knothole:1\r\na=ice-lite\r\n")]).unwrap();
         assert!(ours.knothole && ours.lite);
+        // What later ones may add is nothing to this one; what they replace is.
+        for (value, knothole) in [("1 more=2 words", true), ("2", false), ("11", false)] {
+            let line = format!("t=0 0\r\na=x-knothole:{value}\r\n");
+            let theirs = changed(&[("t=0 0\r\n", &line)]).unwrap();
+            assert_eq!(theirs.knothole, knothole, "{value}");
+        }
     }
 
     #[test]
