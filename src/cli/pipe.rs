@@ -108,9 +108,6 @@ impl Args {
                     .hint("give the token as @FILE or in KNOTHOLE_TOKEN"),
             );
         }
-        let mut reach = self.common.reach()?;
-        // Without hellos nobody says that it understands the layer.
-        reach.network.repair &= !self.raw;
         Ok(Request {
             role: match token {
                 None if !self.join => Role::Issuer,
@@ -121,7 +118,7 @@ impl Args {
                 (_, true) => Some(Only::Receive),
                 _ => None,
             },
-            reach,
+            reach: self.common.reach()?,
         })
     }
 }

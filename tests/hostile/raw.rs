@@ -68,7 +68,7 @@ impl Raw {
         let offer = peer.create_offer(None).await.unwrap();
         peer.set_local_description(offer).await.unwrap();
         let answer = Description {
-            ufrag: &token::build_ufrag(PeerKind::Knothole, &fingerprint, password).unwrap(),
+            ufrag: &token::build_ufrag(PeerKind::Plain, &fingerprint, password).unwrap(),
             password: &token::ice_password(&invite.secret),
             fingerprint: &invite.fingerprint,
             setup: Setup::Active,

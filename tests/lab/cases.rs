@@ -357,6 +357,37 @@ fn a_side_that_does_not_want_the_repair_layer_sends_nothing_through_it() {
     });
 }
 
+#[test]
+fn a_raw_pipe_is_repaired_between_two_knotholes_and_so_is_its_handshake() {
+    run(|lab| {
+        let net = Net::build(&[behind(Nat::Open), behind(Nat::PortRestricted)])?;
+        let _server = Coturn::start(lab, &net)?;
+        net.lose(0, 100)?;
+        let file = lab.file("data.bin", 16 * MIB)?;
+        let out = lab.dir().join("out.bin");
+        for host in &net.hosts {
+            host.ns.count_frames()?;
+        }
+        let raw = |name, host, args: &[&str]| {
+            let pipe = lab.knothole(name, host).args(["pipe", "--raw", "--json"]);
+            pipe.args(args).args(stun())
+        };
+        let alice = raw("alice", &net.hosts[0], &["--send-only"]);
+        let mut alice = alice.between(file.clone(), "/dev/null".into()).start()?;
+        let invite = alice.token("invite")?.text;
+        let bob = raw("bob", &net.hosts[1], &["--recv-only", &invite]);
+        let mut bob = bob.between("/dev/null".into(), out.clone()).start()?;
+        bob.succeeds()?;
+        alice.succeeds()?;
+        ensure!(fs::read(&out)? == fs::read(&file)?, "not the same");
+        for host in &net.hosts {
+            let [_, handshakes] = host.ns.frames()?;
+            ensure!(handshakes > 0, "the handshake was not in frames");
+        }
+        has_repaired(&alice)
+    });
+}
+
 /// The first frames find out what the other side's socket holds: they alone would show nothing.
 fn has_repaired(sender: &Peer) -> Result<()> {
     let told = sender.events("link");

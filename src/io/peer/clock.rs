@@ -2,13 +2,15 @@
 //!
 //! The crate's SCTP has a fixed 1 s minimum retransmission timeout (RFC 9260 §16) and reads time
 //! only through its runtime. A clock that runs `rate` times faster makes that floor `1/rate`
-//! seconds with no change on the wire: a minimum is a local choice. Four rules keep it right:
+//! seconds with no change on the wire: a minimum is a local choice. Five rules keep it right:
 //!
 //! - **Fast once the round trip is known**, and never so fast that the floor comes under
 //!   [`FLOOR_IN_ROUND_TRIPS`] round trips: a retransmission that overtakes the answer is waste.
 //! - **Slow where loss is repaired below**: there SCTP has nothing to repeat before the repair layer
 //!   gives up. One timeout too many in its first round trips, and its window grows by a packet a
 //!   round trip for the rest of the transfer.
+//! - **Less fast for a handshake that repeats itself**: the crate does so seven times, always after
+//!   the same time, and then gives up. On a short path that would be a twelfth of a second.
 //! - **A little fast before that**, for checks every 50 ms (RFC 8445 §14.2) instead of 200: ICE
 //!   forgets a request after 4 s of *its* clock, so a first round trip may take a second; then,
 //!   with no answer, slow, for paths that need longer and people who do.
@@ -28,6 +30,8 @@ use crate::proto::link::repair;
 const MAX_RATE: f64 = 100.0;
 /// The floor stays at or above this many round trips.
 const FLOOR_IN_ROUND_TRIPS: f64 = 4.0;
+/// Between repetitions of a handshake, from the second on.
+const AGAIN_FLOOR: f64 = 0.1;
 /// Silence shorter than this is ordinary.
 const MIN_SILENCE: Duration = Duration::from_millis(150);
 /// Before the round trip is known.
@@ -48,9 +52,18 @@ pub struct Clock {
     round_trip: Option<Duration>,
     /// The oldest transmission since anything was last heard.
     unanswered: Option<Instant>,
-    /// Loss is repaired below.
-    repaired: bool,
+    pub(super) pace: Pace,
     slow_rate: f64,
+}
+
+/// What hurry the crate is in, by what it sent last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    Usual,
+    /// A handshake repeats itself.
+    Again,
+    /// Loss is repaired below.
+    Repaired,
 }
 
 impl Clock {
@@ -65,7 +78,7 @@ impl Clock {
             virt: now,
             round_trip: None,
             unanswered: None,
-            repaired: false,
+            pace: Pace::Usual,
             slow_rate,
         }
     }
@@ -133,11 +146,11 @@ impl Clock {
         });
     }
 
-    /// Whether loss of what is sent is repaired below from now on.
-    pub fn handle_repaired(&mut self, now: Instant, repaired: bool) {
-        if self.repaired != repaired {
+    /// From now on.
+    pub fn handle_pace(&mut self, now: Instant, pace: Pace) {
+        if self.pace != pace {
             self.settle(now);
-            self.repaired = repaired;
+            self.pace = pace;
         }
     }
 
@@ -166,12 +179,14 @@ impl Clock {
     }
 
     fn fast_rate(&self) -> f64 {
-        match self.round_trip {
-            Some(rtt) if self.repaired => 1.0 / repair::hold(rtt).as_secs_f64(),
-            Some(rtt) => {
-                (1.0 / (FLOOR_IN_ROUND_TRIPS * rtt.as_secs_f64().max(1e-6))).clamp(1.0, MAX_RATE)
-            }
-            None => FIRST_RATE,
+        let Some(rtt) = self.round_trip else {
+            return FIRST_RATE;
+        };
+        let floor = FLOOR_IN_ROUND_TRIPS * rtt.as_secs_f64();
+        match self.pace {
+            Pace::Usual => (1.0 / floor.max(1.0 / MAX_RATE)).max(1.0),
+            Pace::Again => (1.0 / floor.max(AGAIN_FLOOR)).max(1.0),
+            Pace::Repaired => 1.0 / repair::hold(rtt).as_secs_f64(),
         }
     }
 }
@@ -218,17 +233,20 @@ mod tests {
     }
 
     #[test]
-    fn where_loss_is_repaired_below_the_floor_is_what_a_hole_may_hold_up() {
-        for (round_trip, floor) in [
-            (MS / 5, 1000),
-            (50 * MS, 1000),
-            (200 * MS, 1600),
-            (600 * MS, 3000),
+    fn the_floor_is_higher_where_loss_is_repaired_below_and_when_a_handshake_repeats_itself() {
+        for (pace, round_trip, floor) in [
+            (Pace::Repaired, MS / 5, 1000),
+            (Pace::Repaired, 50 * MS, 1000),
+            (Pace::Repaired, 200 * MS, 1600),
+            (Pace::Repaired, 600 * MS, 3000),
+            (Pace::Again, MS / 5, 100),
+            (Pace::Again, 50 * MS, 200),
+            (Pace::Again, 300 * MS, 1000),
         ] {
             let (start, mut clock) = clock();
             clock.handle_round_trip(start, round_trip);
             let before = clock.virtual_at(start + 10 * MS);
-            clock.handle_repaired(start + 10 * MS, true);
+            clock.handle_pace(start + 10 * MS, pace);
             assert_eq!(
                 clock.virtual_at(start + 10 * MS),
                 before,
@@ -237,7 +255,7 @@ mod tests {
             let found = clock.wall_until(start + 10 * MS, before + 1000 * MS);
             let off = found.abs_diff(floor * MS);
             assert!(off < MS, "{found:?} on a path of {round_trip:?}");
-            clock.handle_repaired(start + 10 * MS, false);
+            clock.handle_pace(start + 10 * MS, Pace::Usual);
             assert!(clock.wall_until(start + 10 * MS, before + 1000 * MS) <= found);
         }
     }

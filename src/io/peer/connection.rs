@@ -20,6 +20,7 @@ use super::endpoint::Endpoint;
 use super::issuer::MAX_ACCEPTED;
 use super::runtime::PeerRuntime;
 use super::socket::Granted;
+use super::watch::Watch;
 use crate::proto::link::{PeerKind, repair, size};
 use crate::proto::token::Fingerprint;
 
@@ -106,6 +107,7 @@ pub struct Connection {
 }
 
 struct Handler {
+    watch: Arc<Watch>,
     states: watch::Sender<States>,
     announced: mpsc::Sender<Arc<dyn DataChannel>>,
 }
@@ -114,6 +116,9 @@ struct Handler {
 impl PeerConnectionEventHandler for Handler {
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
         log::debug!("ICE {state}");
+        if is_path(state) {
+            self.watch.layer().open();
+        }
         self.states.send_modify(|states| states.ice = state);
     }
 
@@ -199,6 +204,7 @@ impl Connection {
             .with_certificates(vec![identity.certificate.clone()])
             .build();
         let handler = Arc::new(Handler {
+            watch: Arc::clone(endpoint.watch()),
             states: states_tx,
             announced: announced_tx,
         });
@@ -356,15 +362,16 @@ pub fn random_text(count: usize) -> anyhow::Result<String> {
 
 /// Resolves when ICE has found a path.
 pub async fn path_found(states: &mut watch::Receiver<States>) {
-    let connected = |states: &States| {
-        matches!(
-            states.ice,
-            RTCIceConnectionState::Connected | RTCIceConnectionState::Completed
-        )
-    };
-    if states.wait_for(connected).await.is_err() {
+    if states.wait_for(|states| is_path(states.ice)).await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+fn is_path(state: RTCIceConnectionState) -> bool {
+    matches!(
+        state,
+        RTCIceConnectionState::Connected | RTCIceConnectionState::Completed
+    )
 }
 
 /// What a socket holds when nobody reads, in bytes.

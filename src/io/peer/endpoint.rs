@@ -358,14 +358,16 @@ impl Endpoint {
         self.inner.repair
     }
 
-    /// Understands the frames of the repair layer from now on.
+    /// Understands the frames of the repair layer from now on, as does whoever has these keys: so
+    /// it sends them too, where this side wants to.
     ///
     /// # Errors
     /// When the system has no entropy.
     pub fn start_layer(&self, keys: Keys) -> anyhow::Result<()> {
         let seed = u64::from_ne_bytes(random()?);
         let room = u32::try_from(room(self.granted())).unwrap_or(u32::MAX);
-        self.inner.watch.layer().start(keys, seed, room);
+        let layer = self.inner.watch.layer();
+        layer.start(keys, seed, room, self.inner.repair);
         Ok(())
     }
 

@@ -214,6 +214,8 @@ impl Issuer {
             Err(error) => log::debug!("joiner {}: {error:#}", first.from),
         }
         connection.close().await;
+        // Nobody is left who would acknowledge what it repeats.
+        self.endpoint.watch().layer().stop();
         self.endpoint.take_reading_back();
         Ok(None)
     }

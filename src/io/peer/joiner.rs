@@ -210,11 +210,14 @@ fn reply_candidates(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};
 
     use super::super::consent::Consent;
-    use super::super::issuer::Issuer;
+    use super::super::issuer::{Issuer, Waiting};
     use super::super::link::Message;
+    use super::super::watch::is_dtls;
     use super::*;
     use crate::proto::link::{repair, size::Sizer};
 
@@ -278,26 +281,13 @@ mod tests {
     }
 
     async fn repair_a_lossy_path() {
-        let network = loopback();
-        let issuer = Issuer::open(&network, Duration::from_mins(1));
-        let issuer = issuer.await.unwrap();
-        let mut invite = issuer.invite().0;
-        let (middle, wire) = Middle::before(invite.candidates[0].addr, 40).await;
-        invite.candidates = vec![Candidate::new(Kind::Host, middle)];
-        let (_replies, mut replies) = tokio::sync::mpsc::channel(1);
-        let joined = async {
-            let mut joiner = Joiner::start(&network, &invite, None).await.unwrap();
-            joiner.opened().await.unwrap();
-            joiner.into_link().unwrap()
+        let road = Road {
+            lost: 40,
+            at_least: 500,
+            ..Road::default()
         };
-        let (issued, here) = tokio::join!(issuer.wait(&mut replies, |_| {}), joined);
-        let there = issued.unwrap();
-        assert_eq!(there.repair().unwrap().frames, 0, "nobody said repair1");
-        let before = wire.lock().unwrap().repaired;
-        assert_eq!(before, 0);
-        here.allow_repair();
-        there.allow_repair();
-        let done = std::cell::Cell::new(false);
+        let (here, there, wire) = meet(road, &loopback()).await;
+        let done = Cell::new(false);
         let sending = async {
             // Until it is seen, or the test's time is up.
             while here.repair().unwrap().repairs < 20 {
@@ -318,9 +308,101 @@ mod tests {
         };
         tokio::join!(sending, receiving);
         let seen = wire.lock().unwrap().clone();
-        assert!(seen.repaired > 100, "{seen:?}");
+        assert!(seen.repaired.iter().sum::<usize>() > 100, "{seen:?}");
         assert!(seen.longest <= crate::proto::link::size::LARGE, "{seen:?}");
         assert_eq!(there.repair().unwrap().given_up, 0);
+    }
+
+    #[tokio::test]
+    async fn the_handshake_travels_in_frames_from_its_first_datagram_and_is_repaired() {
+        let bound = Duration::from_mins(1);
+        let network = loopback();
+        let met = meet(LONG_AND_LOSSY, &network);
+        let (here, there, wire) = tokio::time::timeout(bound, met).await.unwrap();
+        let seen = wire.lock().unwrap().clone();
+        assert_eq!(seen.bare, 0, "{seen:?}");
+        for end in [&here, &there] {
+            let stats = end.repair().unwrap();
+            assert!(stats.on && stats.frames > stats.repairs, "{stats:?}");
+            assert!(stats.repairs > 0 && stats.given_up == 0, "{stats:?}");
+        }
+        let closing = async {
+            assert!(matches!(there.recv().await, Err(LinkError::Closed)));
+            there.close().await;
+        };
+        let both = async { tokio::join!(here.close(), closing) };
+        tokio::time::timeout(bound, both).await.unwrap();
+        assert!(wire.lock().unwrap().bare > 0, "the end waits for nothing");
+    }
+
+    #[tokio::test]
+    async fn a_side_that_is_not_to_repair_gets_frames_and_sends_none_but_acknowledgements() {
+        let bound = Duration::from_mins(1);
+        let quiet = Network {
+            repair: false,
+            ..loopback()
+        };
+        let met = meet(LONG_AND_LOSSY, &quiet);
+        let (here, there, wire) = tokio::time::timeout(bound, met).await.unwrap();
+        let seen = wire.lock().unwrap().clone();
+        assert!(seen.repaired[0] == 0 && seen.repaired[1] > 0, "{seen:?}");
+        assert_eq!(here.repair().unwrap().frames, 0);
+        assert!(there.repair().unwrap().repairs > 0);
+        assert!(seen.bare > 0, "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn a_joiner_that_was_forgotten_is_sent_nothing_more() {
+        let bound = Duration::from_mins(1);
+        let network = loopback();
+        let mut issuer = Issuer::open(&network, bound).await.unwrap();
+        let watch = Arc::clone(issuer.endpoint().watch());
+        let mut invite = issuer.invite().0;
+        let nothing_passes = Road {
+            lost: 1,
+            ..LONG_AND_LOSSY
+        };
+        let (middle, _) = Middle::before(invite.candidates[0].addr, nothing_passes).await;
+        invite.candidates = vec![Candidate::new(Kind::Host, middle)];
+        let mut joiner = Joiner::start(&network, &invite, None).await.unwrap();
+        let (_replies, mut replies) = tokio::sync::mpsc::channel(1);
+        let (forgotten, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let waited = issuer.wait(&mut replies, |what| match what {
+            Waiting::Joining(_) => assert!(watch.layer().stats().is_none()),
+            Waiting::Forgotten(_) => forgotten.send(watch.layer().stats()).unwrap(),
+            _ => {}
+        });
+        tokio::select! {
+            _ = waited => panic!("nobody can join"),
+            _ = joiner.opened() => panic!("nothing passes"),
+            stats = told.recv() => assert_eq!(stats, Some(None)),
+            () = tokio::time::sleep(bound) => panic!("not in time"),
+        }
+    }
+
+    /// Every fourth datagram of DTLS is lost, the first to begin with.
+    const LONG_AND_LOSSY: Road = Road {
+        delay: Duration::from_millis(5),
+        lost: 4,
+        at_least: 0,
+    };
+
+    /// A joiner with this network meets an issuer; nobody has said hello.
+    async fn meet(road: Road, network: &Network) -> (Link, Link, Arc<Mutex<Middle>>) {
+        let ours = loopback();
+        let issuer = Issuer::open(&ours, Duration::from_mins(1));
+        let issuer = issuer.await.unwrap();
+        let mut invite = issuer.invite().0;
+        let (middle, wire) = Middle::before(invite.candidates[0].addr, road).await;
+        invite.candidates = vec![Candidate::new(Kind::Host, middle)];
+        let (_replies, mut replies) = tokio::sync::mpsc::channel(1);
+        let joined = async {
+            let mut joiner = Joiner::start(network, &invite, None).await.unwrap();
+            joiner.opened().await.unwrap();
+            joiner.into_link().unwrap()
+        };
+        let (issued, here) = tokio::join!(issuer.wait(&mut replies, |_| {}), joined);
+        (here, issued.unwrap(), wire)
     }
 
     fn loopback() -> Network {
@@ -340,7 +422,7 @@ mod tests {
         let issuer = Issuer::open(&network, Duration::from_mins(1));
         let issuer = issuer.await.unwrap();
         let mut invite = issuer.invite().0;
-        let (middle, wire) = Middle::before(invite.candidates[0].addr, usize::MAX).await;
+        let (middle, wire) = Middle::before(invite.candidates[0].addr, Road::default()).await;
         invite.candidates = vec![Candidate::new(Kind::Host, middle)];
         let (_replies, mut replies) = tokio::sync::mpsc::channel(1);
         let endpoint = Endpoint::open(&network).unwrap();
@@ -367,8 +449,6 @@ mod tests {
         let there = issued.unwrap();
         assert_eq!(there.peer(), PeerKind::Plain);
         assert_eq!(there.max_message(), 65_536);
-        // Whatever it says of itself.
-        there.allow_repair();
         assert_eq!(there.repair(), None);
         for (from, to) in [(&here, &there), (&there, &here)] {
             let sending = async {
@@ -396,19 +476,32 @@ mod tests {
         assert_eq!(seen.frames, 0, "{seen:?}");
     }
 
+    /// What happens between the two sides.
+    #[derive(Debug, Default, Clone, Copy)]
+    struct Road {
+        /// One way.
+        delay: Duration,
+        /// Each so-manieth datagram of DTLS that has some size is lost, bare or in a frame; 0: none.
+        lost: usize,
+        at_least: usize,
+    }
+
     /// Stands between the two sides and looks at what passes.
     #[derive(Debug, Default, Clone)]
     struct Middle {
         datagrams: usize,
         longest: usize,
         frames: usize,
-        /// Of those, with a datagram in the repair layer.
-        repaired: usize,
+        /// Of those, with a datagram in the repair layer: to the issuer, and to the joiner.
+        repaired: [usize; 2],
+        /// Datagrams of DTLS as they are.
+        bare: usize,
+        /// Of all these, with some size.
+        counted: usize,
     }
 
     impl Middle {
-        /// Loses each so-manieth datagram that has some size.
-        async fn before(issuer: SocketAddr, lost: usize) -> (SocketAddr, Arc<Mutex<Self>>) {
+        async fn before(issuer: SocketAddr, road: Road) -> (SocketAddr, Arc<Mutex<Self>>) {
             let bind = || tokio::net::UdpSocket::bind("127.0.0.1:0");
             let (near, far) = (bind().await.unwrap(), bind().await.unwrap());
             let addr = near.local_addr().unwrap();
@@ -417,33 +510,52 @@ mod tests {
             tokio::spawn(async move {
                 let (mut one, mut two) = (vec![0; 65_536], vec![0; 65_536]);
                 let mut joiner = None;
+                let mut passing: VecDeque<(tokio::time::Instant, usize, Vec<u8>, SocketAddr)> =
+                    VecDeque::new();
                 loop {
-                    let (socket, datagram, to) = tokio::select! {
+                    let due = passing.front().map(|(due, ..)| *due);
+                    let due = due.unwrap_or_else(tokio::time::Instant::now);
+                    let (side, datagram, to) = tokio::select! {
+                        () = tokio::time::sleep_until(due), if !passing.is_empty() => {
+                            let Some((_, side, datagram, to)) = passing.pop_front() else {
+                                continue;
+                            };
+                            // A full buffer loses a datagram, as a network does.
+                            let _ = [&far, &near][side].try_send_to(&datagram, to);
+                            continue;
+                        }
                         Ok((len, from)) = near.recv_from(&mut one) => {
                             joiner = Some(from);
-                            (&far, &one[..len], issuer)
+                            (0, one[..len].to_vec(), issuer)
                         }
                         Ok((len, _)) = far.recv_from(&mut two) => match joiner {
-                            Some(joiner) => (&near, &two[..len], joiner),
+                            Some(joiner) => (1, two[..len].to_vec(), joiner),
                             None => continue,
                         },
                     };
-                    let mut seen = noted.lock().unwrap();
-                    seen.datagrams += 1;
-                    seen.longest = seen.longest.max(datagram.len());
-                    let frame = Sizer::is_frame(datagram) || repair::frame::is_frame(datagram);
-                    seen.frames += usize::from(frame);
-                    seen.repaired += usize::from(repair::frame::is_data(datagram));
-                    let is_lost = datagram.len() > 500 && seen.datagrams.is_multiple_of(lost);
-                    drop(seen);
-                    if is_lost {
-                        continue;
+                    if noted.lock().unwrap().passes(side, &datagram, road) {
+                        let due = tokio::time::Instant::now() + road.delay;
+                        passing.push_back((due, side, datagram, to));
                     }
-                    // A full buffer loses a datagram, as a network does.
-                    let _ = socket.try_send_to(datagram, to);
                 }
             });
             (addr, seen)
+        }
+
+        /// Counts a datagram; false when it is lost.
+        fn passes(&mut self, side: usize, datagram: &[u8], road: Road) -> bool {
+            self.datagrams += 1;
+            self.longest = self.longest.max(datagram.len());
+            let frame = Sizer::is_frame(datagram) || repair::frame::is_frame(datagram);
+            self.frames += usize::from(frame);
+            let (framed, bare) = (repair::frame::is_data(datagram), is_dtls(datagram));
+            self.repaired[side] += usize::from(framed);
+            self.bare += usize::from(bare);
+            if road.lost == 0 || !(framed || bare) || datagram.len() < road.at_least {
+                return true;
+            }
+            self.counted += 1;
+            self.counted % road.lost != 1 % road.lost
         }
     }
 

@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 60_000;
 /// When the socket was full.
 const FULL_AGAIN: Duration = Duration::from_millis(1);
 
-/// The way of what this side sends.
+/// A way between the two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
     /// The address that our socket is bound to.
@@ -47,6 +47,9 @@ pub struct Layer {
 #[derive(Debug, Default)]
 struct Inner {
     repair: Option<Repair>,
+    /// ICE has found a path: before that the crate drops what it is given.
+    open: bool,
+    /// Of what this side sends.
     way: Option<Way>,
     /// What a full socket did not take.
     stuck: Option<Batch>,
@@ -55,24 +58,33 @@ struct Inner {
 }
 
 impl Layer {
-    /// For a connection with another knothole: frames are read from now on, and sent once they are
-    /// [allowed](Self::allow). `seed` must be unpredictable; `room`: what our socket holds.
-    pub fn start(&self, keys: Keys, seed: u64, room: u32) {
+    /// For a connection with another knothole: frames are read once it is [open](Self::open), and
+    /// sent if this side `sends` any. `seed` must be unpredictable; `room`: what our socket holds.
+    pub fn start(&self, keys: Keys, seed: u64, room: u32, sends: bool) {
+        let mut repair = Repair::new(Instant::now(), keys, seed, room);
+        if sends {
+            repair.allow();
+        }
         *self.lock() = Inner {
-            repair: Some(Repair::new(Instant::now(), keys, seed, room)),
+            repair: Some(repair),
             ..Inner::default()
         };
     }
 
-    /// No layer: for a plain peer, or before the next one is known.
+    /// No layer: for a plain peer, or until the next one is known. What waited is forgotten.
     pub fn stop(&self) {
         *self.lock() = Inner::default();
     }
 
-    /// The peer said that it understands frames.
-    pub fn allow(&self) {
+    /// ICE has found a path.
+    pub fn open(&self) {
+        self.lock().open = true;
+    }
+
+    /// The peer said that it understands no such frames.
+    pub fn forbid(&self) {
         if let Some(repair) = &mut self.lock().repair {
-            repair.allow();
+            repair.forbid();
         }
     }
 
@@ -109,6 +121,12 @@ impl Layer {
         true
     }
 
+    /// Whether frames are more than the beginning of a path that needs none.
+    pub fn is_repairing(&self) -> bool {
+        let inner = self.lock();
+        inner.repair.as_ref().is_some_and(Repair::is_repairing)
+    }
+
     /// Datagrams of DTLS came in bare.
     pub fn handle_bare<'a>(&self, datagrams: impl Iterator<Item = &'a [u8]>) {
         if let Some(repair) = &mut self.lock().repair {
@@ -116,12 +134,18 @@ impl Layer {
         }
     }
 
-    /// Takes a frame, which `marked` says whether a router marked. False when it is none of the
-    /// peer's.
-    pub fn handle_frame(&self, frame: &[u8], marked: bool) -> bool {
-        match &mut self.lock().repair {
-            Some(repair) => repair.handle_frame(Instant::now(), frame, marked),
-            None => false,
+    /// Takes a frame that came by `way`; `marked`: a router saw congestion.
+    pub fn handle_frame(&self, way: Way, frame: &[u8], marked: bool) {
+        let mut inner = self.lock();
+        // What comes too early is not acknowledged, so it comes again.
+        if !inner.open {
+            return;
+        }
+        if let Some(repair) = &mut inner.repair
+            && repair.handle_frame(Instant::now(), frame, marked)
+        {
+            // Whoever only listens acknowledges, too.
+            inner.way.get_or_insert(way);
         }
     }
 
@@ -176,7 +200,7 @@ impl Layer {
         self.sooner.notify_one();
     }
 
-    /// The way of what this side sends, once it has sent anything.
+    /// The way of what this side sends, once there is one.
     pub fn way(&self) -> Option<Way> {
         self.lock().way
     }
@@ -213,5 +237,38 @@ impl Layer {
     /// No code that holds this lock can panic half-way through a change worth distrusting.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::link::repair::frame::Role;
+
+    #[test]
+    fn what_comes_before_a_path_is_found_comes_again_and_is_acknowledged_the_way_it_came() {
+        let [here, there] = [Role::Offerer, Role::Answerer].map(|role| {
+            let layer = Layer::default();
+            layer.start(Keys::new(role, "one", "one"), 7, 1 << 20, true);
+            layer
+        });
+        let [way, back] = [1, 2].map(|port| Way {
+            local: ([127, 0, 0, port], 9).into(),
+            remote: ([127, 0, 0, 3 - port], 9).into(),
+            relayed: false,
+        });
+        assert!(here.take(way, &[22; 40], 40));
+        let (to, batch) = here.poll_batch().unwrap();
+        assert_eq!(to, way);
+        there.handle_frame(back, &batch.frames, false);
+        assert_eq!((there.poll_datagram(), there.way()), (None, None));
+        assert_eq!(there.poll_timeout(), None, "nothing is acknowledged");
+        there.open();
+        let forged = vec![batch.frames[0]; batch.frames.len()];
+        there.handle_frame(way, &forged, false);
+        assert_eq!(there.way(), None);
+        there.handle_frame(back, &batch.frames, false);
+        assert_eq!(there.poll_datagram(), Some(vec![22; 40]));
+        assert!(there.way() == Some(back) && there.poll_timeout().is_some());
     }
 }

@@ -339,11 +339,9 @@ impl Link {
         })
     }
 
-    /// The peer said that it understands the repair layer, which comes in from now on where it pays.
-    pub fn allow_repair(&self) {
-        if self.endpoint.repairs() {
-            self.endpoint.watch().layer().allow();
-        }
+    /// The peer said that it does not understand the frames of the repair layer: it gets no more.
+    pub fn forbid_repair(&self) {
+        self.endpoint.watch().layer().forbid();
     }
 
     /// What the repair layer does; `None` where there is none: at a plain peer.
@@ -395,6 +393,8 @@ impl Link {
                 }
             }
         }
+        // What ends the connection waits for nothing that was lost before.
+        watch.layer().forbid();
         self.connection.close().await;
     }
 }

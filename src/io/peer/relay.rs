@@ -197,7 +197,9 @@ impl Relay {
                     }
                     if repair::frame::is_frame(&contents) {
                         if self.watch.is_peer(from) {
-                            self.watch.layer().handle_frame(&contents, false);
+                            self.watch
+                                .layer()
+                                .handle_frame(self.way(from), &contents, false);
                             self.take_repaired(state, from);
                         }
                         continue;
@@ -205,7 +207,9 @@ impl Relay {
                     let contents = if Sizer::is_frame(&contents) {
                         match self.watch.handle_frame(from, &contents) {
                             Action::Deliver(datagram) if repair::frame::is_frame(&datagram) => {
-                                self.watch.layer().handle_frame(&datagram, false);
+                                self.watch
+                                    .layer()
+                                    .handle_frame(self.way(from), &datagram, false);
                                 self.take_repaired(state, from);
                                 continue;
                             }
@@ -258,6 +262,9 @@ impl Relay {
     /// bounded there.
     fn take_repaired(&self, state: &mut State, from: SocketAddr) {
         while let Some(datagram) = self.watch.layer().poll_datagram() {
+            for again in self.watch.handle_unframed(&datagram) {
+                self.send_through(state, from, Some(&again));
+            }
             state.queue.push_back((from, datagram.as_slice().into()));
         }
         if let Some(reader) = state.reader.take() {
@@ -307,6 +314,14 @@ impl Relay {
         }
     }
 
+    fn way(&self, remote: SocketAddr) -> Way {
+        Way {
+            local: self.local,
+            remote,
+            relayed: true,
+        }
+    }
+
     /// Gives the allocation back (RFC 8656 §7: a Refresh with lifetime zero), best effort.
     pub fn release(&self) {
         let mut state = lock(&self.state);
@@ -350,11 +365,7 @@ impl AsyncUdpSocket for Relay {
             .segment_size
             .unwrap_or(transmit.contents.len())
             .max(1);
-        let way = Way {
-            local: self.local,
-            remote: to,
-            relayed: true,
-        };
+        let way = self.way(to);
         let framed =
             is_dtls(transmit.contents) && self.watch.layer().take(way, transmit.contents, step);
         if !framed {

@@ -211,11 +211,12 @@ impl Socket {
             }
             return false;
         }
+        let way = self.way(meta.addr);
         for datagram in datagrams() {
             let passed = if repair::frame::is_frame(datagram) {
                 let marked = meta.ecn == Some(EcnCodepoint::Ce);
                 if self.watch.is_peer(meta.addr) {
-                    self.watch.layer().handle_frame(datagram, marked);
+                    self.watch.layer().handle_frame(way, datagram, marked);
                 }
                 continue;
             } else if Sizer::is_frame(datagram) {
@@ -227,7 +228,7 @@ impl Socket {
                     }
                     Action::Nothing => continue,
                     Action::Deliver(datagram) if repair::frame::is_frame(&datagram) => {
-                        self.watch.layer().handle_frame(&datagram, false);
+                        self.watch.layer().handle_frame(way, &datagram, false);
                         continue;
                     }
                     Action::Deliver(datagram) => datagram,
@@ -237,11 +238,14 @@ impl Socket {
             };
             lock(&self.replay).datagrams.push_back((meta.addr, passed));
         }
-        let mut replay = lock(&self.replay);
         while let Some(datagram) = self.watch.layer().poll_datagram() {
-            replay.datagrams.push_back((meta.addr, datagram));
+            for again in self.watch.handle_unframed(&datagram) {
+                self.send_now(cx, meta.addr, &again, self.route_back(meta.addr));
+            }
+            lock(&self.replay)
+                .datagrams
+                .push_back((meta.addr, datagram));
         }
-        drop(replay);
         self.drive(cx);
         true
     }
@@ -330,6 +334,14 @@ impl Socket {
         }
     }
 
+    fn way(&self, remote: SocketAddr) -> Way {
+        Way {
+            local: self.local,
+            remote,
+            relayed: false,
+        }
+    }
+
     /// The address that `peer` knows us by, when there are several.
     fn route_back(&self, peer: SocketAddr) -> Option<IpAddr> {
         if !self.many_homed {
@@ -371,11 +383,7 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let way = Way {
-            local: self.local,
-            remote: transmit.destination,
-            relayed: false,
-        };
+        let way = self.way(transmit.destination);
         let step = transmit.segment_size.unwrap_or(transmit.contents.len());
         let framed =
             is_dtls(transmit.contents) && self.watch.layer().take(way, transmit.contents, step);

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::clock::Clock;
+use super::clock::{Clock, Pace};
 use super::consent::Consent;
 use super::layer::Layer;
 use crate::proto::link::flight::Flights;
@@ -29,6 +29,9 @@ const PING_AGAIN: Duration = Duration::from_millis(250);
 const CHECK_AGAIN: Duration = Duration::from_secs(1);
 /// DTLS application data (RFC 6347 §4.1).
 const APPLICATION_DATA: u8 = 23;
+/// Records that set SCTP up (RFC 9260 §5.1), half of them from each side: what follows these is data,
+/// whose timers may be slow.
+const SET_UP: u64 = 2;
 /// Addresses of the peer remembered (several interfaces, IPv4 and IPv6).
 const MAX_PEERS: usize = 16;
 /// Checks from unknown addresses that are looked at in [`STRANGE_WINDOW`] while there is a path:
@@ -150,6 +153,14 @@ impl Seen {
         }
     }
 
+    /// The peer's: what must be sent again because of it.
+    fn handle_record(&mut self, datagram: &[u8]) -> Vec<Vec<u8>> {
+        if is_refusal(datagram) {
+            self.refused.get_or_insert(Refused::Ours);
+        }
+        self.flights.handle_received(datagram).to_vec()
+    }
+
     fn remember(&mut self, id: [u8; 12], sent: Instant, ours: bool) {
         if self.checks.len() == MAX_CHECKS {
             self.checks.pop_front();
@@ -190,19 +201,30 @@ impl Watch {
 
     /// A datagram of the crate (or a batch of them) leaves, bare or in frames.
     pub fn handle_sent(&self, contents: &[u8], framed: bool) {
+        let record = contents.first() == Some(&APPLICATION_DATA);
+        let repaired = record && framed && self.layer.is_repairing();
         let now = Instant::now();
         let mut seen = self.lock();
-        if is_dtls(contents) {
-            seen.clock.handle_repaired(now, framed);
+        let again = seen.flights.is_again(contents);
+        if record || again.is_some() {
+            let pace = match again {
+                Some(true) => Pace::Again,
+                _ if repaired && seen.records_sent >= SET_UP => Pace::Repaired,
+                _ => Pace::Usual,
+            };
+            seen.clock.handle_pace(now, pace);
         }
         seen.clock.handle_sent(now);
         seen.sent = Some(now);
         seen.datagrams_sent += 1;
-        seen.records_sent += u64::from(contents.first() == Some(&APPLICATION_DATA));
+        seen.records_sent += u64::from(record);
         if is_refusal(contents) {
             seen.refused.get_or_insert(Refused::Theirs);
         }
-        seen.flights.handle_sent(contents);
+        // What travels in frames is repaired there.
+        if !framed {
+            seen.flights.handle_sent(contents);
+        }
         if let Some(id) = check_id(contents, [0, 1]) {
             seen.remember(id, now, false);
         }
@@ -292,11 +314,18 @@ impl Watch {
                 relayed,
             });
         }
-        if is_refusal(contents) {
-            seen.refused.get_or_insert(Refused::Ours);
-        }
-        received.again = seen.flights.handle_received(contents).to_vec();
+        received.again = seen.handle_record(contents);
         received
+    }
+
+    /// A datagram of DTLS came out of frames: what must be sent again because of it.
+    #[must_use]
+    pub fn handle_unframed(&self, datagram: &[u8]) -> Vec<Vec<u8>> {
+        // All but the handshake, and what ends it, is nothing to anybody here.
+        if datagram.first() == Some(&APPLICATION_DATA) {
+            return vec![];
+        }
+        self.lock().handle_record(datagram)
     }
 
     /// Whether a datagram from an address that is not known to be the peer's is not worth the
@@ -474,6 +503,62 @@ mod tests {
             &watch.beside(Instant::now(), Beside::Ping, [6; 12]).unwrap()
         ));
         assert_ne!(watch.admit(peer), Admit::Whole);
+    }
+
+    #[test]
+    fn a_handshake_that_came_in_frames_is_known_when_it_comes_bare() {
+        let (watch, local, peer) = heard();
+        assert!(watch.handle_unframed(&hello(1)).is_empty());
+        let flight = hello(2);
+        watch.handle_sent(&flight, false);
+        let again = watch.handle_received(local, None, peer, false, &hello(1));
+        assert_eq!(again.again, [flight], "it was lost");
+        watch.handle_sent(&hello(3), true);
+        let again = watch.handle_received(local, None, peer, false, &hello(1));
+        assert_eq!(again.again.len(), 1, "what travels in frames is repaired");
+        let mut refusal = vec![21, 254, 253];
+        refusal.resize(15, 0);
+        refusal[14] = 42;
+        assert_eq!(watch.refused(), None);
+        assert!(watch.handle_unframed(&refusal).is_empty());
+        assert_eq!(watch.refused(), Some(Refused::Ours));
+    }
+
+    #[test]
+    fn a_handshake_that_repeats_itself_is_in_no_hurry_and_the_next_message_is() {
+        let (watch, ..) = heard();
+        let record = [23, 254, 253, 0, 1];
+        for (datagram, pace) in [
+            (&hello(1)[..], Pace::Usual),
+            (&hello(1), Pace::Again),
+            (&[20; 40], Pace::Again),
+            (&hello(2), Pace::Usual),
+            (&hello(2), Pace::Again),
+            (&record, Pace::Usual),
+        ] {
+            watch.handle_sent(datagram, false);
+            assert_eq!(watch.lock().clock.pace, pace, "{datagram:?}");
+        }
+    }
+
+    /// A handshake message of this kind, in the clear.
+    fn hello(kind: u8) -> Vec<u8> {
+        let mut record = vec![22, 254, 253];
+        record.resize(40, 0);
+        record[13] = kind;
+        record
+    }
+
+    /// A watch that has heard its peer.
+    fn heard() -> (Watch, SocketAddr, SocketAddr) {
+        let watch = Watch::new(Duration::from_mins(1), [7; 32]);
+        let (local, peer) = (addr("10.0.0.1:1"), addr("10.0.0.2:2"));
+        let mut check = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
+        check.extend([5; 12]);
+        watch.handle_sent(&check, false);
+        check[0] = 1;
+        let _ = watch.handle_received(local, None, peer, false, &check);
+        (watch, local, peer)
     }
 
     fn addr(text: &str) -> SocketAddr {

@@ -59,8 +59,8 @@ pub enum Report {
 
 /// The hellos fit.
 fn greet(link: &Link, peer: Peer, report: &mut dyn FnMut(Report)) {
-    if peer.repairs() {
-        link.allow_repair();
+    if !peer.repairs() {
+        link.forbid_repair();
     }
     report(Report::Hello(peer));
 }
@@ -203,12 +203,12 @@ impl Silence {
     }
 
     fn watch_repair(&mut self, stats: Stats, report: &mut dyn FnMut(Report)) {
-        // The first frames find out what the other side's socket holds: nothing is measured yet.
+        // Nothing is measured yet.
         if stats.rate <= 0.0 || stats.min_round_trip.is_none() {
             return;
         }
         let news = match &self.repair {
-            None => stats.frames > 0 || stats.on,
+            None => stats.on,
             Some((at, before)) => {
                 let more = stats.frames > before.frames || stats.given_up > before.given_up;
                 before.on != stats.on || (more && at.elapsed() >= Self::REPAIRS)

@@ -19,16 +19,32 @@ const MAX_AGAIN: u32 = 32;
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
 
+/// Type, sequence number and fragment offset, which name a fragment in all its retransmissions.
+type Message = [u8; 6];
+
 /// One for each connection.
 #[derive(Debug, Default)]
 pub struct Flights {
     /// What left since the peer last said something new.
     sent: Vec<Vec<u8>>,
-    seen: Vec<[u8; 6]>,
+    seen: Vec<Message>,
+    /// Messages of ours.
+    ours: Vec<Message>,
     again: u32,
 }
 
 impl Flights {
+    /// Whether a datagram of the crate that leaves repeats one; `None` when it begins with no
+    /// handshake message in the clear.
+    pub fn is_again(&mut self, datagram: &[u8]) -> Option<bool> {
+        let message = handshake_message(datagram)?;
+        let again = self.ours.contains(&message);
+        if !again && self.ours.len() < MAX_SEEN {
+            self.ours.push(message);
+        }
+        Some(again)
+    }
+
     /// A datagram of the crate leaves.
     pub fn handle_sent(&mut self, datagram: &[u8]) {
         let handshake = matches!(datagram.first(), Some(&(HANDSHAKE | CHANGE_CIPHER_SPEC)));
@@ -58,9 +74,8 @@ impl Flights {
     }
 }
 
-/// Type, sequence number and fragment offset of the first handshake message of a datagram in the
-/// clear (RFC 6347 §4.1 and §4.2.2), which name a fragment in all its retransmissions.
-fn handshake_message(datagram: &[u8]) -> Option<[u8; 6]> {
+/// The first handshake message of a datagram in the clear (RFC 6347 §4.1 and §4.2.2).
+fn handshake_message(datagram: &[u8]) -> Option<Message> {
     let (record, message) = datagram.split_at_checked(13)?;
     if record[0] != HANDSHAKE || record[3..5] != [0, 0] {
         return None;
@@ -91,6 +106,17 @@ mod tests {
         assert_eq!(server.handle_received(&record(1, 1, 3)), flight);
         let next_flight = server.handle_received(&record(11, 2, 4));
         assert!(next_flight.is_empty());
+    }
+
+    #[test]
+    fn a_message_of_ours_that_leaves_once_more_is_told_apart_from_new_ones() {
+        let mut flights = Flights::default();
+        assert_eq!(flights.is_again(&record(1, 0, 0)), Some(false));
+        assert_eq!(flights.is_again(&record(1, 0, 1)), Some(true), "a timer");
+        assert_eq!(flights.is_again(&record(1, 1, 2)), Some(false));
+        assert_eq!(flights.is_again(&[23; 100]), None);
+        let all = (0..=255).map(|number| flights.is_again(&record(3, number, 0)));
+        assert!(all.count() == 256 && flights.ours.len() == MAX_SEEN);
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub const CAPABILITY: &str = "repair1";
 /// would overflow when all of it comes at once, and SCTP would not recover: to it everything travels
 /// paced, in frames.
 pub const BARE_ROOM: u32 = 2 << 20;
+/// The handshake, and the first words after it: a datagram of these that is lost bare waits for a
+/// timer, since nothing follows that would show it. So they travel in frames on any path.
+const FIRST: u64 = 64;
 /// A path with a round trip from here on is long: the layer pays even where nothing is lost,
 /// because SCTP starts slowly and overfills the queue.
 const LONG: Duration = Duration::from_millis(5);
@@ -55,9 +58,11 @@ pub struct Repair {
     keys: Keys,
     sender: Sender,
     receiver: Receiver,
-    /// The peer said that it understands.
+    /// The peer understands, and this side wants to.
     allowed: bool,
     on: bool,
+    /// For nothing but the first datagrams.
+    starting: bool,
     hints: [Option<Duration>; HINTS],
     hint: usize,
     /// When the peer last told of loss, and until when the layer is needed for it.
@@ -71,7 +76,7 @@ pub struct Repair {
 /// What there is to see of the layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stats {
-    /// Whether it carries what this side sends, now.
+    /// Whether it carries what this side sends, now; beyond the first datagrams, which it always does.
     pub on: bool,
     /// Bytes a second that the path was found to take lately.
     pub rate: f64,
@@ -100,6 +105,7 @@ impl Repair {
             keys,
             allowed: false,
             on: false,
+            starting: false,
             hints: [None; HINTS],
             hint: 0,
             loss_told: None,
@@ -113,6 +119,11 @@ impl Repair {
     /// The peer understands frames: they may be sent from now on.
     pub fn allow(&mut self) {
         self.allowed = true;
+    }
+
+    /// The peer understands no frames of this version: what waits still leaves, and no other.
+    pub fn forbid(&mut self) {
+        self.allowed = false;
     }
 
     /// A check of the path was answered after `sample`.
@@ -130,7 +141,8 @@ impl Repair {
     /// Whether the next datagram is to be given to [`send`](Self::send), or travels bare.
     pub fn wants(&mut self, now: Instant) -> bool {
         if !self.allowed {
-            return false;
+            self.step_aside();
+            return self.on;
         }
         let counts = self.sender.counts();
         if counts.lost - counts.spurious > self.lost_before {
@@ -139,11 +151,13 @@ impl Repair {
         }
         let lossy = self.lossy_until.is_some_and(|until| now < until);
         let shortest = self.shortest();
-        // Until the peer has told what its socket holds, the first frames find out.
-        let cramped = self.sender.room().is_none_or(|room| room < BARE_ROOM);
-        let needed = lossy || cramped;
+        let cramped = self.sender.room().is_some_and(|room| room < BARE_ROOM);
+        let long = shortest.is_some_and(|shortest| shortest >= LONG);
+        let first = self.sender.room().is_none() || counts.frames - counts.repairs < FIRST;
+        let needed = lossy || cramped || first;
+        self.starting = first && !(lossy || cramped || long);
         if !self.on {
-            self.on = needed || shortest.is_some_and(|shortest| shortest >= LONG);
+            self.on = needed || long;
             if self.on {
                 if self.sender.is_done() {
                     self.sender.change_path(now, shortest);
@@ -151,13 +165,24 @@ impl Repair {
                 self.sender.hurry(false);
             }
         } else if !needed && shortest.is_some_and(|shortest| shortest < SHORT) {
-            // A datagram that travels bare must not overtake those that wait here.
-            self.sender.hurry(true);
-            self.on = self.sender.is_waiting();
+            self.step_aside();
         } else {
             self.sender.hurry(false);
         }
         self.on
+    }
+
+    /// A datagram that travels bare must not overtake those that wait here.
+    fn step_aside(&mut self) {
+        self.sender.hurry(true);
+        self.on &= self.sender.is_waiting();
+    }
+
+    /// Whether it carries what this side sends, beyond the first datagrams of a path that needs no
+    /// repair.
+    #[must_use]
+    pub fn is_repairing(&self) -> bool {
+        self.on && !self.starting
     }
 
     fn shortest(&self) -> Option<Duration> {
@@ -287,7 +312,7 @@ impl Repair {
     pub fn stats(&self) -> Stats {
         let (counts, rate) = (self.sender.counts(), self.sender.rate());
         Stats {
-            on: self.on,
+            on: self.is_repairing(),
             rate: rate.found(),
             min_round_trip: rate.min_round_trip(),
             round_trip: rate.round_trip(),
@@ -370,12 +395,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_more_is_framed_once_the_peer_said_that_it_does_not_understand() {
+        let (now, mut here, _) = two();
+        here.allow();
+        here.handle_round_trip(100 * MS);
+        assert!(here.wants(now));
+        here.send(&record(1));
+        here.forbid();
+        assert!(here.wants(now), "what waits must not be overtaken");
+        assert!(here.poll_transmit(now, &mut vec![], 8, 60_000).is_some());
+        assert!(!here.wants(now));
+        assert!(!here.stats().on);
+    }
+
+    #[test]
     fn a_short_clean_path_has_no_layer_and_a_long_one_has() {
         for (round_trip, wanted) in [(MS / 5, false), (2 * MS, false), (5 * MS, true)] {
             let (now, mut here, mut there) = two();
             here.allow();
             assert!(here.wants(now), "nothing is known");
-            roomy(now, &mut here, &mut there);
+            let now = roomy(now, &mut here, &mut there);
             here.handle_round_trip(20 * round_trip);
             here.handle_round_trip(round_trip);
             assert_eq!(
@@ -393,7 +432,7 @@ mod tests {
             end.allow();
             end.handle_round_trip(MS / 5);
         }
-        roomy(now, &mut here, &mut there);
+        now = roomy(now, &mut here, &mut there);
         let mut first = None;
         for number in 0..8192 {
             now += MS / 20;
@@ -434,10 +473,24 @@ mod tests {
             let mut there = Repair::new(now, keys()[1].clone(), 7, room);
             here.allow();
             here.handle_round_trip(MS / 5);
-            assert!(here.wants(now));
-            exchange(now, &mut here, &mut there);
+            let now = begin(now, &mut here, &mut there);
             assert_eq!(here.wants(now), wanted);
+            assert_eq!(here.stats().on, wanted);
         }
+    }
+
+    #[test]
+    fn the_first_datagrams_are_framed_on_any_path_which_is_no_news() {
+        let (now, mut here, mut there) = two();
+        here.allow();
+        here.handle_round_trip(MS / 5);
+        assert!(here.wants(now) && !here.stats().on);
+        let now = begin(now, &mut here, &mut there);
+        assert!(!here.wants(now));
+        let (_, mut far, _) = two();
+        far.allow();
+        far.handle_round_trip(50 * MS);
+        assert!(far.wants(now) && far.stats().on);
     }
 
     #[test]
@@ -476,16 +529,25 @@ mod tests {
     }
 
     /// The other side tells that there is room, and the layer steps aside.
-    fn roomy(now: Instant, here: &mut Repair, there: &mut Repair) {
-        assert!(here.wants(now));
-        exchange(now, here, there);
+    fn roomy(now: Instant, here: &mut Repair, there: &mut Repair) -> Instant {
+        let now = begin(now, here, there);
         here.sender.change_path(now, None);
         here.on = false;
+        now
     }
 
-    /// One datagram, and its acknowledgement after no time.
-    fn exchange(now: Instant, here: &mut Repair, there: &mut Repair) {
-        here.send(&record(1));
+    /// The first datagrams, each with its acknowledgement after no time. Returns the time then.
+    fn begin(mut now: Instant, here: &mut Repair, there: &mut Repair) -> Instant {
+        for _ in 0..FIRST {
+            assert!(here.wants(now));
+            now = exchange(now, here, there);
+        }
+        now
+    }
+
+    /// One datagram in the clear, and its acknowledgement after no time.
+    fn exchange(now: Instant, here: &mut Repair, there: &mut Repair) -> Instant {
+        here.send(&[22; 40]);
         let mut batch = vec![];
         assert!(here.poll_transmit(now, &mut batch, 8, 60_000).is_some());
         assert!(there.handle_frame(now, &batch, false));
@@ -494,6 +556,7 @@ mod tests {
         let later = now + 2 * MS;
         assert!(there.poll_transmit(later, &mut batch, 8, 60_000).is_some());
         assert!(here.handle_frame(later, &batch, false));
+        later
     }
 
     fn keys() -> [Keys; 2] {
