@@ -46,6 +46,8 @@ const LOSSY: u32 = 200;
 const APART: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
 /// After loss the layer stays for so long.
 const STAYS: Duration = Duration::from_secs(10);
+/// Silence of acknowledgements, while some are waited for, that is no sign of a clean path.
+const HEARD: Duration = Duration::from_millis(100);
 /// Records are counted by so many, and these may come later than others behind them.
 const COUNTED: u64 = 512;
 const LATE: u64 = 64;
@@ -69,6 +71,8 @@ pub struct Repair {
     loss_told: Option<Instant>,
     lossy_until: Option<Instant>,
     lost_before: u64,
+    /// When the last acknowledgement came.
+    heard: Option<Instant>,
     gaps: Gaps,
     loss_due: Option<(u32, u32)>,
 }
@@ -111,6 +115,7 @@ impl Repair {
             loss_told: None,
             lossy_until: None,
             lost_before: 0,
+            heard: None,
             gaps: Gaps::default(),
             loss_due: None,
         }
@@ -144,11 +149,8 @@ impl Repair {
             self.step_aside();
             return self.on;
         }
+        self.note_loss(now);
         let counts = self.sender.counts();
-        if counts.lost - counts.spurious > self.lost_before {
-            self.lost_before = counts.lost - counts.spurious;
-            self.lossy_until = Some(now + STAYS);
-        }
         let lossy = self.lossy_until.is_some_and(|until| now < until);
         let shortest = self.shortest();
         let cramped = self.sender.room().is_some_and(|room| room < BARE_ROOM);
@@ -164,12 +166,28 @@ impl Repair {
                 }
                 self.sender.hurry(false);
             }
-        } else if !needed && shortest.is_some_and(|shortest| shortest < SHORT) {
+        } else if !needed && self.is_heard(now) && shortest.is_some_and(|one| one < SHORT) {
             self.step_aside();
         } else {
             self.sender.hurry(false);
         }
         self.on
+    }
+
+    /// Loss keeps the layer, and what was to leave at once is paced again.
+    fn note_loss(&mut self, now: Instant) {
+        let counts = self.sender.counts();
+        if counts.lost - counts.spurious > self.lost_before {
+            self.lost_before = counts.lost - counts.spurious;
+            self.lossy_until = Some(now + STAYS);
+            self.sender.hurry(false);
+        }
+    }
+
+    /// A path on which nothing is acknowledged is not one that loses nothing.
+    fn is_heard(&self, now: Instant) -> bool {
+        let heard = self.heard.map(|at| now.saturating_duration_since(at));
+        heard.is_some_and(|silence| silence < HEARD) || self.sender.is_done()
     }
 
     /// A datagram that travels bare must not overtake those that wait here.
@@ -215,7 +233,11 @@ impl Repair {
                 self.receiver
                     .handle_data(now, (tx, seq), datagram, marked, round_trip);
             }
-            Some(Frame::Ack(ack)) => self.sender.handle_ack(now, &ack),
+            Some(Frame::Ack(ack)) => {
+                self.heard = Some(now);
+                self.sender.handle_ack(now, &ack);
+                self.note_loss(now);
+            }
             Some(Frame::Loss { missing, of }) => self.handle_loss(now, missing, of),
             None => return false,
         }
@@ -238,6 +260,7 @@ impl Repair {
 
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sender.handle_timeout(now);
+        self.note_loss(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit)
@@ -458,6 +481,7 @@ mod tests {
             here.send(&large);
         }
         now += STAYS;
+        here.heard = Some(now);
         assert!(here.wants(now), "what waits must not be overtaken");
         let mut batch = vec![];
         while here.poll_transmit(now, &mut batch, 8, 60_000).is_some() {
