@@ -10,6 +10,7 @@ use knothole::proto::nat::{
     Discovery, Filtering, Lifetime, Machine, Mapping, Output, Report, SocketId, Span, Target,
 };
 
+pub use crate::dice::Dice;
 use crate::stun::{Deviant, Kind};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 10));
@@ -142,27 +143,6 @@ pub struct Internet {
     pub seed: u64,
     /// This socket gets the port of an earlier one, whose mapping is still open to all servers.
     pub stale: Option<SocketId>,
-}
-
-/// Deterministic chance.
-#[derive(Clone, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-
-    pub fn happens(&mut self, share: f64) -> bool {
-        (self.below(1_000_000) as f64) < share * 1e6
-    }
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

@@ -5,11 +5,15 @@
 //! of them are in [`world::World::check`], written from docs/protocol.md, not from the machines.
 //! `pipe` does all of this for two pipe machines, with readers in place of the disk.
 //!
-//! `road` is a path under a virtual clock, and `repair` what the repair layer makes of it.
+//! `road` is a path under a virtual clock, and `repair` what the repair layer makes of it; `lane` holds
+//! the path itself to what is asked of it.
 
 mod crash;
+#[path = "../shared/dice.rs"]
+mod dice;
 mod document;
 mod internet;
+mod lane;
 mod liar;
 mod mishap;
 mod nat;

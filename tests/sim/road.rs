@@ -1,5 +1,4 @@
-//! A simulated road between two machines: delay, jitter, loss, bursts of loss, reordering,
-//! duplication, a rate and a queue, under a virtual clock; and who travels on it.
+//! A road between two machines under a virtual clock, and who travels on it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -8,7 +7,11 @@ use std::time::{Duration, Instant};
 use knothole::proto::link::repair::frame::{Keys, Role};
 use knothole::proto::link::repair::{BARE_ROOM, Repair};
 
-use crate::internet::Dice;
+use crate::dice::Dice;
+pub use model::{Carried, Counted, Lane, Way, mark};
+
+#[path = "../shared/road.rs"]
+mod model;
 
 /// Headers of IPv4 and UDP.
 const HEADERS: usize = 28;
@@ -16,85 +19,6 @@ const HEADERS: usize = 28;
 const TICK: Duration = Duration::from_millis(1);
 /// No simulation has more events than this.
 const MOST_EVENTS: u64 = 20_000_000;
-
-/// One direction.
-#[derive(Debug, Clone)]
-pub struct Way {
-    pub delay: Duration,
-    /// Each packet is later by up to this, on its own.
-    pub jitter: Duration,
-    pub loss: f64,
-    /// How often a burst of loss begins, by packet, and how long it is at most.
-    pub bursts: (f64, Duration),
-    /// The share of packets that come later by up to half of the delay.
-    pub reordered: f64,
-    pub duplicated: f64,
-    /// Bytes a second.
-    pub rate: f64,
-    /// Bytes that may wait.
-    pub queue: f64,
-    /// Beyond this many bytes waiting, packets are marked (RFC 3168).
-    pub marks_at: f64,
-}
-
-impl Way {
-    /// A clean way of a rate in Mbit/s, with a queue as large as what a round trip holds.
-    pub fn new(round_trip_ms: f64, mbit: f64) -> Self {
-        let rate = mbit * 125_000.0;
-        Self {
-            delay: Duration::from_secs_f64(round_trip_ms / 2000.0),
-            jitter: Duration::ZERO,
-            loss: 0.0,
-            bursts: (0.0, Duration::ZERO),
-            reordered: 0.0,
-            duplicated: 0.0,
-            rate,
-            queue: (rate * round_trip_ms / 1000.0).max(15_000.0),
-            marks_at: f64::INFINITY,
-        }
-    }
-}
-
-/// A way and what is on it.
-struct Lane {
-    way: Way,
-    free_at: Instant,
-    bad_until: Instant,
-    dropped: u64,
-}
-
-impl Lane {
-    /// When a packet arrives, if it does, twice if it is duplicated; and whether it is marked.
-    fn carry(&mut self, now: Instant, len: usize, dice: &mut Dice) -> (Vec<Instant>, bool) {
-        let way = &self.way;
-        let (begin, longest) = way.bursts;
-        if now >= self.bad_until && dice.happens(begin) {
-            self.bad_until = now + longest.mul_f64(dice.below(1024) as f64 / 1024.0);
-        }
-        if now < self.bad_until || dice.happens(way.loss) {
-            self.dropped += 1;
-            return (vec![], false);
-        }
-        let len = (len + HEADERS) as f64;
-        let waiting = self.free_at.saturating_duration_since(now).as_secs_f64() * way.rate;
-        if waiting + len > way.queue {
-            self.dropped += 1;
-            return (vec![], false);
-        }
-        self.free_at = self.free_at.max(now) + Duration::from_secs_f64(len / way.rate);
-        let copies = 1 + usize::from(dice.happens(way.duplicated));
-        let arrivals = (0..copies).map(|_| {
-            let share = dice.below(1 << 20) as f64 / f64::from(1 << 20);
-            let late = if dice.happens(way.reordered) {
-                way.delay.mul_f64(share)
-            } else {
-                way.jitter.mul_f64(share)
-            };
-            self.free_at + way.delay + late
-        });
-        (arrivals.collect(), waiting > way.marks_at)
-    }
-}
 
 /// Who travels: a pair of machines.
 pub trait Traveller {
@@ -133,16 +57,10 @@ pub struct Road<'a> {
 impl<'a> Road<'a> {
     pub fn new(there: Way, back: Way, seed: u64) -> Self {
         let now = Instant::now();
-        let lane = |way| Lane {
-            way,
-            free_at: now,
-            bad_until: now,
-            dropped: 0,
-        };
         Self {
             now,
             start: now,
-            lanes: [lane(there), lane(back)],
+            lanes: [there, back].map(|way| Lane::new(way, now)),
             travellers: vec![],
             on_the_way: BinaryHeap::new(),
             dice: Dice::new(seed),
@@ -219,9 +137,9 @@ impl<'a> Road<'a> {
     fn depart(&mut self) {
         for (index, traveller) in self.travellers.iter_mut().enumerate() {
             for (way, bytes) in traveller.leave(self.now) {
-                let (arrivals, marked) =
-                    self.lanes[way].carry(self.now, bytes.len(), &mut self.dice);
-                for at in arrivals {
+                let len = bytes.len() + HEADERS;
+                let carried = self.lanes[way].carry(self.now, len, &mut self.dice);
+                for at in carried.arrivals.into_iter().flatten() {
                     self.number += 1;
                     assert!(self.number < MOST_EVENTS, "it never ends");
                     self.on_the_way.push(Reverse(Packet {
@@ -229,7 +147,7 @@ impl<'a> Road<'a> {
                         number: self.number,
                         traveller: index,
                         way,
-                        marked,
+                        marked: carried.marked,
                         bytes: bytes.clone(),
                     }));
                 }
