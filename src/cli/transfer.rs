@@ -228,6 +228,7 @@ pub(super) fn tell_repair(ui: &Ui, stats: &Stats) -> Result<(), Failure> {
         lost: stats.lost,
         repairs: stats.repairs,
         late: stats.spurious,
+        marked: stats.marked,
         given_up: stats.given_up,
     })
 }

@@ -61,6 +61,8 @@ pub enum Event {
         repairs: u64,
         /// See `repairs`: what had counted as lost was late.
         late: u64,
+        /// Frames that a router marked for congestion (RFC 3168).
+        marked: u64,
         /// Holes in what came in that were left to SCTP.
         given_up: u64,
     },
@@ -570,9 +572,10 @@ mod tests {
                     lost: 90,
                     repairs: 91,
                     late: 1,
+                    marked: 2,
                     given_up: 0,
                 },
-                r#"{"schema":1,"event":"link","repairing":true,"rate":25000000,"rtt_ms":52.5,"min_rtt_ms":50.0,"frames":9000,"lost":90,"repairs":91,"late":1,"given_up":0}"#,
+                r#"{"schema":1,"event":"link","repairing":true,"rate":25000000,"rtt_ms":52.5,"min_rtt_ms":50.0,"frames":9000,"lost":90,"repairs":91,"late":1,"marked":2,"given_up":0}"#,
             ),
             (
                 Event::Words {

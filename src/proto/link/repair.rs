@@ -93,6 +93,8 @@ pub struct Stats {
     pub lost: u64,
     /// Repairs of what was only late.
     pub spurious: u64,
+    /// Frames that a router marked for congestion (RFC 3168), as the peer tells.
+    pub marked: u64,
     /// Datagrams for which there was no room.
     pub dropped: u64,
     /// Holes that this side gave up on.
@@ -343,6 +345,7 @@ impl Repair {
             repairs: counts.repairs,
             lost: counts.lost,
             spurious: counts.spurious,
+            marked: counts.marked,
             dropped: counts.dropped,
             given_up: self.receiver.given_up(),
         }

@@ -93,6 +93,8 @@ pub struct Counts {
     /// Transmissions that counted as lost, and that arrived after all.
     pub lost: u64,
     pub spurious: u64,
+    /// Transmissions that a router marked.
+    pub marked: u64,
     /// Datagrams for which there was no room.
     pub dropped: u64,
     pub acknowledged: u64,
@@ -225,6 +227,7 @@ impl Sender {
             return;
         }
         self.marked = self.marked.wrapping_add(outcome.marked);
+        self.counts.marked += u64::from(outcome.marked);
         self.room = Some(ack.room);
         self.rate.handle_room(ack.room.into());
         if outcome.delivered > 0 {
@@ -744,6 +747,21 @@ mod tests {
         other.send(1);
         other.sender.handle_ack(other.now, &ahead);
         assert!(other.sender.distrusted);
+    }
+
+    #[test]
+    fn marks_are_counted_once() {
+        let mut end = End::new();
+        let sent = end.send(4);
+        let ack = end.acknowledge_after(ROUND_TRIP, &sent, &[]);
+        for (marked, counted) in [(3, 3), (3, 3), (1, 3), (5, 5)] {
+            let ack = Ack {
+                marked,
+                ..ack.clone()
+            };
+            end.sender.handle_ack(end.now, &ack);
+            assert_eq!(end.sender.counts().marked, counted);
+        }
     }
 
     #[test]
