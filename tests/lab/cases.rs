@@ -402,25 +402,13 @@ fn has_repaired(sender: &Peer) -> Result<()> {
 /// A transfer over a link that loses packets, long enough to be told of more than once; `extra` for
 /// the sender.
 fn repaired(lab: &Lab, net: &Net, servers: &[String], extra: &[&str]) -> Result<(Peer, Peer)> {
-    let file = lab.file("data.bin", 48 * MIB)?;
-    let mut alice = lab
-        .knothole("alice", &net.hosts[0])
-        .args(["send", "--json"])
-        .args(extra)
-        .args(servers)
-        .arg(&file)
-        .start()?;
-    let invite = alice.token("invite")?;
-    let mut bob = lab
-        .knothole("bob", &net.hosts[1])
-        .args(["receive", "--json", "-y", &invite.text])
-        .args(servers)
-        .start()?;
-    if servers.len() > 2 {
-        alice.type_line(&bob.token("reply")?.text)?;
-    }
-    arrives(&file, &mut alice, &mut bob)?;
-    Ok((alice, bob))
+    let transfer = Transfer {
+        size: 48 * MIB,
+        servers,
+        extra,
+        ..Transfer::between(&net.hosts[0], &net.hosts[1])
+    };
+    transfer.run(lab, |_| Ok(()))
 }
 
 /// Both sides behind port-restricted NATs that forget after 30 s, and then give another port; and
@@ -488,28 +476,74 @@ fn interrupted(
     to: &Host,
     interrupt: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let file = lab.file("data.bin", 10 * MIB)?;
-    let life = Duration::from_mins(2);
-    let mut alice = lab
-        .knothole("alice", from)
-        .args(["send", "--json"])
-        .args(stun())
-        .arg(&file)
-        .life(life)
-        .start()?;
-    let invite = alice.token("invite")?;
-    let mut bob = lab
-        .knothole("bob", to)
-        .args(["receive", "--json", "-y", &invite.text])
-        .args(stun())
-        .life(life)
-        .start()?;
-    bob.route()?;
-    interrupt()?;
-    for peer in [&mut alice, &mut bob] {
-        ensure!(peer.is_running()?, "ended before the link was back");
+    let servers = stun();
+    let transfer = Transfer {
+        servers: &servers,
+        ..Transfer::between(from, to)
+    };
+    transfer.run(lab, |_| interrupt()).map(drop)
+}
+
+/// A file that goes from one host to another.
+pub struct Transfer<'a> {
+    pub from: &'a Host,
+    pub to: &'a Host,
+    pub size: usize,
+    /// What both sides are told of STUN and TURN servers.
+    pub servers: &'a [String],
+    /// What the sender is told besides.
+    pub extra: &'a [&'a str],
+    /// Tells it from others of the same test.
+    pub name: &'a str,
+}
+
+impl<'a> Transfer<'a> {
+    pub fn between(from: &'a Host, to: &'a Host) -> Self {
+        Self {
+            from,
+            to,
+            size: 10 * MIB,
+            servers: &[],
+            extra: &[],
+            name: "",
+        }
     }
-    arrives(&file, &mut alice, &mut bob)
+
+    /// Runs it to its end; `meanwhile`, beside the sender, once there is a path.
+    pub fn run(
+        &self,
+        lab: &Lab,
+        meanwhile: impl FnOnce(&Peer) -> Result<()>,
+    ) -> Result<(Peer, Peer)> {
+        let name = self.name;
+        let file = lab.file(&format!("data{name}.bin"), self.size)?;
+        let life = Duration::from_mins(2);
+        let mut alice = lab
+            .knothole(format!("alice{name}"), self.from)
+            .args(["send", "--json"])
+            .args(self.extra)
+            .args(self.servers)
+            .arg(&file)
+            .life(life)
+            .start()?;
+        let invite = alice.token("invite")?;
+        let mut bob = lab
+            .knothole(format!("bob{name}"), self.to)
+            .args(["receive", "--json", "-y", &invite.text])
+            .args(self.servers)
+            .life(life)
+            .start()?;
+        if self.servers.len() > 2 {
+            alice.type_line(&bob.token("reply")?.text)?;
+        }
+        bob.route()?;
+        meanwhile(&alice)?;
+        for peer in [&mut alice, &mut bob] {
+            ensure!(peer.is_running()?, "{} ended too early", peer.name());
+        }
+        arrives(&file, &mut alice, &mut bob)?;
+        Ok((alice, bob))
+    }
 }
 
 /// Both sides end well, and the receiver has the sender's bytes.
@@ -529,7 +563,7 @@ pub fn stun() -> [String; 2] {
     ["--stun".into(), stun_url()]
 }
 
-fn turn() -> Vec<String> {
+pub fn turn() -> Vec<String> {
     let url = turn_url();
     let relay = ["--turn", &url, "--turn-user", USER, "--turn-pass", PASSWORD].map(String::from);
     stun().into_iter().chain(relay).collect()

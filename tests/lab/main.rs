@@ -1,8 +1,9 @@
 //! The NAT laboratory: knothole between real NATs, made of Linux network namespaces.
 //!
 //! Each test builds its own small internet ([`net`]), starts a STUN and TURN server in it
-//! ([`daemon`]) and runs knothole on its hosts ([`proc`]). The cases are in [`cases`];
-//! [`selfcheck`] shows, without knothole, that the NATs are what they are called.
+//! ([`daemon`]) and runs knothole on its hosts ([`proc`]). The cases are in [`cases`], and in [`roads`]
+//! those over long and lossy paths; [`selfcheck`] shows, without knothole, that the NATs are what
+//! they are called.
 //!
 //! All of it stays in namespaces that have no way out, and goes when the test ends. Needed are
 //! root (or `unshare -Urnm` with a tmpfs on /run) and the tools in [`TOOLS`]. What happens
@@ -18,18 +19,25 @@
 
 mod cases;
 mod daemon;
+#[path = "../shared/dice.rs"]
+mod dice;
 #[path = "../interop/mod.rs"]
 mod interop;
 mod nat;
 mod nat_measured;
 mod net;
 mod proc;
+#[path = "../shared/road.rs"]
+mod road;
+mod roads;
 mod sdp;
 mod selfcheck;
 #[path = "../shared/stun.rs"]
 mod stun;
 #[path = "../shared/tools.rs"]
 mod tools;
+#[path = "../shared/tun.rs"]
+mod tun;
 
 use std::fmt::Display;
 use std::fs;
@@ -74,6 +82,15 @@ pub fn run<F: FnOnce(&Lab) -> Result<()>>(case: F) {
 pub fn run_with<F: FnOnce(&Lab) -> Result<()>>(more: impl FnOnce() -> Result<(), String>, case: F) {
     let missing = requirements().map_err(str::to_owned).and_then(|()| more());
     tools::run(tools::name_of::<F>(), missing, || in_lab(case));
+}
+
+/// Runs one test over roads, which need a device of the kernel.
+pub fn run_on_roads<F: FnOnce(&Lab) -> Result<()>>(case: F) {
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    let found = || {
+        net::trial_of_a_road().map_err(|error| format!("a kernel with TUN interfaces ({error:#})"))
+    };
+    run_with(|| FOUND.get_or_init(found).clone(), case);
 }
 
 fn in_lab(case: impl FnOnce(&Lab) -> Result<()>) {

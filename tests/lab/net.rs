@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use anyhow::{Context, Result, ensure};
 
+use crate::road::Way;
+use crate::tun::{self, TunRoad};
 use crate::{output, tool};
 
 /// The server's address, and a second one for RFC 5780.
@@ -32,6 +33,9 @@ pub const ALTERNATE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 11);
 pub const BLACK_HOLE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 99);
 /// How long an idle UDP binding lives: RFC 4787 asks for two minutes, many routers give this.
 pub const BINDING_LIFETIME: Duration = Duration::from_secs(30);
+
+/// Of the chance on roads.
+const SEED: u64 = 1;
 
 /// The outer ports of [`Nat::Renumbering`], before and after its mappings have moved.
 pub const FIRST_PORTS: RangeInclusive<u16> = 10_000..=19_999;
@@ -86,6 +90,8 @@ pub struct Site {
     hosts: u8,
     carrier: Option<Nat>,
     looks_public: bool,
+    /// Round trip in ms and rate in Mbit/s.
+    road: Option<(f64, f64)>,
 }
 
 /// One host with IPv4 behind a router.
@@ -96,6 +102,7 @@ pub fn behind(nat: Nat) -> Site {
         hosts: 1,
         carrier: None,
         looks_public: false,
+        road: None,
     }
 }
 
@@ -108,6 +115,15 @@ impl Site {
     pub fn carrier(self, nat: Nat) -> Self {
         Self {
             carrier: Some(nat),
+            ..self
+        }
+    }
+
+    /// Puts a road with this round trip and rate between the router and the internet; see
+    /// [`Net::road`].
+    pub fn road(self, round_trip_ms: f64, mbit: f64) -> Self {
+        Self {
+            road: Some((round_trip_ms, mbit)),
             ..self
         }
     }
@@ -134,6 +150,8 @@ pub struct Net {
     /// The hosts of all sites, in order.
     pub hosts: Vec<Host>,
     inet: Namespace,
+    /// Of those sites that have one, with their number. They end before their namespaces do.
+    roads: Vec<(usize, TunRoad)>,
     _namespaces: Deleted,
 }
 
@@ -167,18 +185,25 @@ impl Net {
         let ns = |name: &str| Namespace(format!("{id}-{name}"));
         let mut parts = vec![Part::inet(ns("inet"), sites), Part::server(ns("server"))];
         let mut links = vec![link(&parts[0].ns, "server", &parts[1].ns, "eth0")];
-        let (mut routers, mut hosts) = (vec![], vec![]);
+        let (mut routers, mut hosts, mut laid) = (vec![], vec![], vec![]);
         for (number, site) in (0..).zip(sites) {
             let plan = Plan::new(number, *site);
             let router = ns(&format!("router{number}"));
             let wan = format!("site{number}");
-            if let Some(nat) = site.carrier {
-                let carrier = ns(&format!("carrier{number}"));
-                links.push(link(&parts[0].ns, &wan, &carrier, "wan"));
-                links.push(link(&carrier, "lan", &router, "wan"));
-                parts.push(Part::carrier(carrier, &plan, nat));
-            } else {
-                links.push(link(&parts[0].ns, &wan, &router, "wan"));
+            let outer = match site.carrier {
+                Some(nat) => {
+                    let carrier = ns(&format!("carrier{number}"));
+                    links.push(link(&carrier, "lan", &router, "wan"));
+                    parts.push(Part::carrier(carrier.clone(), &plan, nat));
+                    carrier
+                }
+                None => router.clone(),
+            };
+            match site.road {
+                Some((round_trip, mbit)) => {
+                    laid.push((routers.len(), outer, Way::new(round_trip, mbit)));
+                }
+                None => links.push(link(&parts[0].ns, &wan, &outer, "wan")),
             }
             for index in 0..site.hosts {
                 let host = ns(&format!("host{number}.{index}"));
@@ -215,6 +240,16 @@ impl Net {
             part.ns.write_sysctls(&part.sysctls)?;
         }
         ip_batch(tool("ip").args(["-batch", "-"]), &links.concat())?;
+        let mut roads = vec![];
+        for (site, outer, way) in laid {
+            let end = |ns: &Namespace, name: &str| {
+                let end = ns.enter(|| tun::open(name))??;
+                ns.ip(&format!("link set {name} {}", tun::SETTINGS))?;
+                Ok::<_, anyhow::Error>(end)
+            };
+            let ends = [end(&parts[0].ns, &routers[site].link)?, end(&outer, "wan")?];
+            roads.push((site, TunRoad::new(ends, &way, SEED)?));
+        }
         for part in &parts {
             ip_batch(tool("ip").args(["-n", &part.ns.0, "-batch", "-"]), &part.ip)?;
             if !part.nft.is_empty() {
@@ -226,8 +261,15 @@ impl Net {
             sites: routers,
             hosts,
             inet: parts[0].ns.clone(),
+            roads,
             _namespaces: namespaces,
         })
+    }
+
+    /// The road between a site and the internet; its first way leads to the site.
+    pub fn road(&self, site: usize) -> &TunRoad {
+        let road = self.roads.iter().find(|(number, _)| *number == site);
+        &road.expect("the site was built with a road").1
     }
 
     /// Limits the link of a site to `rate` (in the words of `tc`), in both directions.
@@ -388,19 +430,11 @@ impl Namespace {
         Ok(self.enter(|| TcpListener::bind((address, 0)))??)
     }
 
-    /// Runs `work` on a thread in this namespace: a namespace is a property of a thread.
+    /// Runs `work` on a thread in this namespace.
     fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let path = format!("/run/netns/{}", self.0);
         let file = File::open(&path).context(path)?;
-        thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-                Ok(work())
-            });
-            thread
-                .join()
-                .map_err(|_| anyhow!("panicked in {}", self.0))?
-        })
+        Ok(tun::inside(file.as_fd(), work)?)
     }
 
     fn write_sysctls(&self, sysctls: &[(String, String)]) -> Result<()> {
@@ -436,6 +470,11 @@ pub fn trial() -> Result<()> {
     let net = Net::build(&[behind(Nat::FullCone)])?;
     net.shape(0, "1mbit")?;
     net.sites[0].ns.output("conntrack", &["-F"]).map(drop)
+}
+
+/// Builds the smallest site with a road.
+pub fn trial_of_a_road() -> Result<()> {
+    Net::build(&[behind(Nat::Open).road(1.0, 1.0)]).map(drop)
 }
 
 /// Deletes namespaces of laboratories whose process was killed.

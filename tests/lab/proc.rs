@@ -296,6 +296,10 @@ impl Peer {
         lines.fold(String::new(), |all, line| all + &line.text + "\n")
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
