@@ -63,7 +63,7 @@ class Lab:
     CLONE_NEWNET = 0x40000000
 
     def __init__(self, loss_percent=None, road=None):
-        """`road`: options of road.py; it then joins the two in place of the veth pair."""
+        """`road`: options of the program `road`; it then joins the two in place of the veth pair."""
         self.road = None
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -99,22 +99,24 @@ class Lab:
                 ip("link set lo up")
         ends = [word for side in "ab" for word in (f"--{side}", str(self.fds[side]))]
         self.road = subprocess.Popen(
-            [sys.executable, str(REPO / "benches/road.py"), *ends, *options],
+            [road_program(), *ends, *options],
             pass_fds=tuple(self.fds.values()),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             preexec_fn=die_with_parent,
         )
         if self.road.stdout.readline().strip() != "ready":
-            raise Unavailable("road.py did not start (needs /dev/net/tun)")
+            raise Unavailable("the road was not built (needs /dev/net/tun)")
 
     def end_road(self):
-        """What was seen, lost by chance and dropped by the queue, each way."""
-        self.road.terminate()
+        """What was seen, lost by chance and dropped by the queue, each way, and what that took."""
+        self.road.stdin.close()
         counted = json.loads(self.road.stdout.read() or "null")
-        self.road.wait()
+        _, status, usage = os.wait4(self.road.pid, 0)
+        self.road.returncode = os.waitstatus_to_exitcode(status)
         self.road = None
-        return counted
+        return {"ways": counted, "cpu": usage.ru_utime + usage.ru_stime}
 
     def _setns(self, fd):
         if self.libc.setns(fd, self.CLONE_NEWNET):
@@ -144,6 +146,20 @@ class Lab:
                         total["bytes"] += c["bytes"]
         return total
 
+    def count_flows(self):
+        with self.inside("b"):
+            nft_count_flows()
+
+    def flows(self):
+        """Bytes that have come to the second namespace, by protocol and ports."""
+        with self.inside("b"):
+            text = subprocess.run(
+                ["nft", "-j", "list", "set", "inet", "bench", "flows"], check=True, capture_output=True
+            ).stdout
+        found = next(item["set"] for item in json.loads(text)["nftables"] if "set" in item)
+        elements = (e["elem"] for e in found.get("elem", []))
+        return {tuple(e["val"]["concat"]): e["counter"]["bytes"] for e in elements}
+
     def close(self):
         """Ends what is still inside (it can only be ours) and lets the namespaces go."""
         if self.road:
@@ -160,6 +176,35 @@ class Lab:
 
 def ip(words):
     subprocess.run(["ip", *words.split()], check=True)
+
+
+def road_program():
+    """The newest build of benches/road.rs, or the one that --road names."""
+    if SETTINGS.road:
+        return need(SETTINGS.road, "see --road")
+    built = [p for p in REPO.glob("target/*/deps/road-*") if not p.suffix and os.access(p, os.X_OK)]
+    if not built:
+        raise Unavailable("the road is not built: cargo build --bench road")
+    return str(max(built, key=lambda p: p.stat().st_mtime))
+
+
+def nft_count_flows():
+    """Counts bytes by protocol and ports as they come in; `Lab.flows` reads them."""
+    rules = """
+table inet bench {
+  set flows {
+    type inet_proto . inet_service . inet_service
+    flags dynamic
+    counter
+    size 65535
+  }
+  chain in {
+    type filter hook input priority filter; policy accept;
+    update @flows { meta l4proto . th sport . th dport }
+  }
+}
+"""
+    subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True)
 
 
 def nft_drop(percent):
@@ -339,7 +384,10 @@ def transfer(job, sender, ready, receiver, sender_stays=False, partial=None):
             wait_all([second] if sender_stays else [first, second], job.limit, job.sampled)
         except TimedOut:
             if partial and (rate := partial(first, second)):
-                return {"partial": True, "rate": rate}
+                moved = rate * MIB * (time.monotonic() - second.start)
+                for child in (first, second):
+                    child.stop()
+                return {"partial": True, "rate": rate, "moved": moved, "cpu": first.cpu() + second.cpu()}
             raise
         if job.sampled:
             first.sample()
@@ -840,6 +888,7 @@ def throughput(opt):
     controls = ["cubic"] + ([system] if system != "cubic" else [])
     programs = available(
         ("knothole", lambda: Knothole(opt.bin)),
+        ("without repair", lambda: Knothole(opt.bin, "--no-repair", name="without repair")),
         ("bare webrtc", lambda: Bare(opt.wr)),
         ("sendme", lambda: Sendme(opt.sendme)),
         ("scp", Scp),
@@ -893,6 +942,7 @@ def throughput(opt):
             if not mine:
                 continue
             for label, key, goal in (
+                (f"without repair, {k}", "rate", 0.95),
                 (f"bare webrtc, {k}", "rate", 0.9),
                 ("bare webrtc, memory", "rate", None),
                 (f"bare webrtc, {k}", "e2e_rate", None),
@@ -995,13 +1045,14 @@ def loss(opt):
     return {"loss": report, "goals": goals}
 
 
-# Options of road.py by the name of a path, and how many MiB are sent over it.
+# Options of the road by the name of a path, and how many MiB are sent over it.
 PATHS = {
     "50 ms 200 Mbit/s": (["--round-trip", "50", "--rate", "200"], 256),
     "50 ms 200 Mbit/s, 0.1 %": (["--round-trip", "50", "--rate", "200", "--loss", "0.1"], 256),
     "50 ms 200 Mbit/s, 1 %": (["--round-trip", "50", "--rate", "200", "--loss", "1"], 256),
     "50 ms 200 Mbit/s, 5 %": (["--round-trip", "50", "--rate", "200", "--loss", "5"], 256),
     "50 ms 200 Mbit/s, bursts": (["--round-trip", "50", "--rate", "200", "--bursts", "0.1"], 256),
+    "10 ms 1 Gbit/s": (["--round-trip", "10", "--rate", "1000"], 256),
     "300 ms 20 Mbit/s": (["--round-trip", "300", "--rate", "20"], 32),
     "100 ms 50 Mbit/s, 2 % reordered": (["--round-trip", "100", "--rate", "50", "--reordered", "2"], 64),
     "50 ms 200 Mbit/s, cold": (["--round-trip", "50", "--rate", "200"], 1),
@@ -1011,11 +1062,12 @@ PATH_GOAL = 0.8
 
 
 def path(opt):
-    """Long and lossy paths, made by road.py: with the repair layer and without, beside TCP."""
+    """Long and lossy paths, made by benches/road.rs: with the repair layer and without, beside TCP."""
     seconds = 6 if opt.quick else 12
     programs = available(
         ("knothole", lambda: Knothole(opt.bin)),
         ("without repair", lambda: Knothole(opt.bin, "--no-repair", name="without repair")),
+        ("bare webrtc", lambda: Bare(opt.wr)),
         ("sendme", lambda: Sendme(opt.sendme)),
         ("iperf3 bbr", lambda: Iperf("bbr", seconds)),
         ("iperf3 cubic", lambda: Iperf("cubic", seconds)),
@@ -1041,7 +1093,7 @@ def path(opt):
                     job.size = MIB
                 series.append(Series(p.name, p, job))
             rounds(series, opt.runs, warm_up=False)
-            ways = lab.end_road()
+            road = lab.end_road()
             rows = [
                 [
                     s.label,
@@ -1051,22 +1103,141 @@ def path(opt):
                     three(s.values("rate")),
                     three(s.values("e2e")),
                     percent(s.spread("rate")),
-                    three(s.values("cpu")),
+                    three(cpu_per_gib(s, seconds)),
+                    percent(statistics.median(v) if (v := s.values("others")) else None),
                 ]
                 for s in series
             ]
-            print(f"\n{label}: {ways}\n")
-            table(["", "size", "ok", "cut short", "payload MiB/s", "end to end s", "spread", "cpu s"], rows)
+            print(f"\n{label}: {road['ways']}, the road took {road['cpu']:.1f} s of CPU\n")
+            head = ["", "size", "ok", "cut short", "payload MiB/s", "end to end s", "spread"]
+            table([*head, "cpu s/GiB", "others' cpu"], rows)
             at = {s.label: s for s in series}
             ours, bbr = at.get("knothole"), at.get("iperf3 TCP bbr")
             if ours and bbr and mib > 1:
                 goals.append(show_ratio(f"knothole : TCP BBR, {label}", ratio(ours, bbr, "rate"), PATH_GOAL))
-            report[label] = {"ways": ways, "series": {s.label: s.report() for s in series}}
+            report[label] = {**road, "series": {s.label: s.report() for s in series}}
         finally:
             src.unlink()
             stop_everything()
             lab.close()
     return {"loss": report, "goals": goals}
+
+
+def cpu_per_gib(series, seconds):
+    """Of each run; iperf3 moves what it can for so many seconds."""
+    runs = [r for r in series.runs if r.get("cpu") and r.get("rate")]
+    moved = [r.get("moved") or series.size() or r["rate"] * MIB * seconds for r in runs]
+    return [r["cpu"] / (size / GIB) for r, size in zip(runs, moved)]
+
+
+# Round trip in ms and rate in Mbit/s where neighbours share a road; its queue, in round trips.
+SHARED = (40, 80)
+QUEUES = (0.5, 1, 2, 4)
+
+
+def neighbours(opt):
+    """A knothole beside one TCP flow, and beside another knothole, at queues of several lengths."""
+    seconds = 10 if opt.quick else 30
+    knothole = Knothole(opt.bin)
+    SETTINGS.versions[knothole.name] = knothole.version()
+    beside = {"TCP cubic": "cubic", "TCP bbr": "bbr", "knothole": None}
+    if not shutil.which("iperf3"):
+        SETTINGS.skipped["iperf3"] = "not found: install iperf3"
+        beside = {"knothole": None}
+    store = SETTINGS.shm or SETTINGS.disk
+    src = Path(store) / "payload-without-end.bin"
+    src.touch()
+    os.truncate(src, 64 * GIB)  # of nothing: it takes no room
+    report, rows = {}, []
+    try:
+        for queue in QUEUES:
+            for other, control in beside.items():
+                shares, errors = [], []
+                for _ in range(opt.runs):
+                    if out_of_time():
+                        break
+                    try:
+                        shares.append(shared(knothole, src, control, queue, seconds))
+                    except Failed as e:
+                        errors.append(str(e))
+                        SETTINGS.failed.setdefault(f"knothole beside {other}", []).append(str(e))
+                    say(f"  a queue of {queue:g} round trips, beside {other}: {shares[-1:] or errors[-1:]}")
+                label = f"a queue of {queue:g} round trips, beside {other}"
+                report[label] = {"runs": shares, "failures": errors}
+                rows.append(
+                    [
+                        label,
+                        f"{len(shares)}/{len(shares) + len(errors)}",
+                        three([s["share"] for s in shares]),
+                        three([s["jain"] for s in shares], 3),
+                        three([s["used"] for s in shares]),
+                    ]
+                )
+        print(f"\nNeighbours on {SHARED[0]} ms and {SHARED[1]} Mbit/s, the {seconds} s in which both ran\n")
+        table(["", "ok", "share of the first knothole", "Jain's index", "of the link, both"], rows)
+        return {"shared": report, "seconds": seconds}
+    finally:
+        src.unlink()
+
+
+def shared(knothole, src, control, queue, seconds):
+    """Shares of a knothole and of a TCP flow (or a second knothole) on one road, in bytes on the wire."""
+    round_trip, rate = SHARED
+    lab = Lab(road=["--round-trip", str(round_trip), "--rate", str(rate), "--queue", str(queue)])
+    children = []
+
+    def started(child):
+        children.append(child)
+        return child
+
+    def pair():
+        first = started(knothole.send(job, src, "-q"))
+        token = first.until(lambda: knothole.invite(first), 60)
+        started(knothole.receive(job, "-", token, "-q", stdout=nowhere))
+
+    def counted():
+        """Bytes of the two: the largest UDP flows, and TCP beside one."""
+        flows = lab.flows()
+        udp = sorted((n for flow, n in flows.items() if flow[0] == "udp"), reverse=True)
+        if not control:
+            return {flow: n for flow, n in flows.items() if flow[0] == "udp" and n in udp[:2]}
+        return {"udp": sum(udp), "tcp": sum(n for flow, n in flows.items() if flow[0] == "tcp")}
+
+    def both_run():
+        now = counted()
+        return now if len(now) == 2 and min(now.values()) > MIB else None
+
+    try:
+        lab.count_flows()
+        job = Job(lab)
+        with open(os.devnull, "wb") as nowhere:
+            pair()
+            if control:
+                iperf = need(shutil.which("iperf3"), "install iperf3")
+                server = started(Child([iperf, "-s", "-1", "-B", job.addr[1], "-p", str(IPERF_PORT)], job.receiver_at))
+                server.until(lambda: listening(server.pid, IPERF_PORT), 10)
+                argv = [iperf, "-C", control, "-c", job.addr[1], "-p", str(IPERF_PORT), "-t", str(seconds + 60)]
+                started(Child(argv, job.sender_at))
+            else:
+                pair()
+        before = children[-1].until(both_run, 60)
+        began = time.monotonic()
+        time.sleep(seconds)
+        for child in children:
+            if wait_readable([child.pidfd], 0):
+                child.reap()
+                raise Failed(f"{child.name} ended early with {child.code}: {child.tail()}")
+        after, took = counted(), time.monotonic() - began
+        moved = [after.get(flow, 0) - n for flow, n in before.items()]
+        return {
+            "share": moved[0] / sum(moved),
+            "jain": sum(moved) ** 2 / (2 * sum(n * n for n in moved)),
+            "used": sum(moved) * 8e-6 / rate / took,
+        }
+    finally:
+        for child in children:
+            child.stop()
+        lab.close()
 
 
 def memory(opt):
@@ -1360,6 +1531,7 @@ SECTIONS = {
     "stream": stream,
     "loss": loss,
     "path": path,
+    "neighbours": neighbours,
     "memory": memory,
     "latency": latency,
 }
@@ -1368,7 +1540,7 @@ SECTIONS = {
 class SETTINGS:
     """What all runs share; filled in by `main`."""
 
-    scratch = shm = disk = None
+    scratch = shm = disk = road = None
     deadline = 0.0
     only = []
     skipped, versions, failed = {}, {}, {}
@@ -1380,6 +1552,7 @@ def arguments():
     p.add_argument("--runs", type=int, help="measured rounds, after one warm-up (5; 2 with --quick)")
     p.add_argument("--quick", action="store_true", help="smaller files and fewer rounds: a look, not a result")
     p.add_argument("--bin", default=str(REPO / "target/release/knothole"), help="knothole (target/release/knothole)")
+    p.add_argument("--road", help="the path of `path` and `neighbours` (the newest that `cargo build --bench road` made)")
     p.add_argument("--wr", default=os.environ.get("KNOTHOLE_BENCH_WR"), help="throughput probe of the bare crate")
     p.add_argument("--sendme", default=os.environ.get("KNOTHOLE_BENCH_SENDME", "sendme"), help="sendme (from PATH)")
     p.add_argument("--only", action="append", default=[], metavar="NAME", help="only programs whose name has this")
@@ -1449,7 +1622,7 @@ def main():
     began, ticks = time.monotonic(), processor_ticks()
     broken = False
     SETTINGS.deadline = began + opt.budget
-    SETTINGS.only = opt.only
+    SETTINGS.only, SETTINGS.road = opt.only, opt.road
     with contextlib.ExitStack() as stack:
         stack.callback(stop_everything)
 
