@@ -1,9 +1,12 @@
 //! What docs/protocol.md shows is what the machines say.
 
+use std::time::{Duration, Instant};
+
 use knothole::proto::app::message::Message;
 use knothole::proto::app::transfer::{receiver, sender};
 use knothole::proto::app::{
-    CancelReason, Closing, DeclineReason, Offer, Only, Outcome, Pipe, Receiver, Sender, pipe,
+    Bench, CancelReason, Closing, DeclineReason, Offer, Only, Outcome, Pipe, Receiver, Sender,
+    bench, pipe,
 };
 
 use crate::world::LOCAL;
@@ -130,6 +133,61 @@ fn the_pipes_talk_happens_as_it_is_shown() {
         assert_eq!(end.outcome(), Some(&Outcome::Done));
         assert_eq!(end.closing(), Some(Closing::Now));
     }
+}
+
+#[test]
+fn the_benches_talk_happens_as_it_is_shown() {
+    let shown: Vec<&str> = DOCUMENT
+        .lines()
+        .filter(|line| line.starts_with("J→I {") || line.starts_with("I→J {"))
+        .collect();
+    let wish = |joined, only| bench::Wish {
+        time: Duration::from_secs(1),
+        only,
+        joined,
+    };
+    let mut ends = [
+        ("J→I", Bench::new(LOCAL, wish(true, None))),
+        ("I→J", Bench::new(LOCAL, wish(false, Some(Only::Receive)))),
+    ];
+    let mut now = Instant::now();
+    let mut said = Vec::new();
+    while ends.iter().any(|(_, end)| end.outcome().is_none()) {
+        let texts = ends.each_mut().map(|(way, end)| {
+            let mut texts = Vec::new();
+            loop {
+                match end.poll_output() {
+                    bench::Output::Control(text) => texts.push(text),
+                    bench::Output::Send { .. } | bench::Output::Event(_) => {}
+                    bench::Output::Idle => break,
+                }
+            }
+            said.extend(texts.iter().map(|text| format!("{way} {text}")));
+            texts
+        });
+        let quiet = texts.iter().all(Vec::is_empty);
+        let [from_j, from_i] = texts;
+        for text in from_j {
+            ends[1].1.handle_control(now, text.as_bytes());
+        }
+        for text in from_i {
+            ends[0].1.handle_control(now, text.as_bytes());
+        }
+        if quiet {
+            let due = ends.iter().filter_map(|(_, end)| end.poll_timeout()).min();
+            now = due.unwrap_or_else(|| panic!("it does not go on: {said:#?}"));
+            for (_, end) in &mut ends {
+                end.handle_timeout(now);
+            }
+        }
+    }
+    for (_, end) in &ends {
+        assert_eq!(end.outcome(), Some(&Outcome::Done));
+    }
+    let first = |line: &String| !line.contains(r#""n":"#) || line.contains(r#""n":0}"#);
+    said.retain(first);
+    assert_eq!(said, shown);
+    assert_eq!(bench::ECHOES, 20);
 }
 
 #[test]

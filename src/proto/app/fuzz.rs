@@ -1,7 +1,9 @@
 //! The fuzz bodies: random operations on two machines, joined by two queues the input may spoil.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
+use super::bench::{self, Bench, Wish};
 use super::hello::{Local, Only};
 use super::message::{CancelReason, DeclineReason, MAX_DATA, Offer};
 use super::outcome::Outcome;
@@ -273,6 +275,156 @@ impl PipeEnd {
     }
 }
 
+/// As [`fuzz`], for two benches; time passes as the input says.
+#[doc(hidden)]
+pub fn fuzz_bench(data: &[u8], now: Instant) {
+    let (mut input, mut now) = (Input(data), now);
+    let mut ends = [true, false].map(|joined| {
+        let (first, time) = (input.byte().unwrap_or(0), input.byte().unwrap_or(0));
+        let local = Local {
+            version: "fuzz",
+            verify: first % 16 == 15,
+        };
+        let wish = Wish {
+            time: Duration::from_millis(u64::from(time) * 40),
+            only: match first % 6 {
+                0 => Some(Only::Send),
+                1 => Some(Only::Receive),
+                _ => None,
+            },
+            joined,
+        };
+        BenchEnd {
+            machine: Bench::new(local, wish),
+            inbox: VecDeque::new(),
+            asked: false,
+            until: None,
+            ended: false,
+        }
+    });
+    for side in 0..2 {
+        while let Some(frame) = ends[side].drain(now) {
+            ends[1 - side].inbox.push_back(frame);
+        }
+    }
+    while let Some(op) = input.byte() {
+        let side = usize::from(op & 1);
+        let [first, second] = &mut ends;
+        let (end, other) = if side == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        match op / 2 % 20 {
+            0..=6 => match end.inbox.pop_front() {
+                Some(Frame::Text(text)) => end.machine.handle_control(now, &text),
+                Some(Frame::Data(len)) => end.machine.handle_data(now, len),
+                None => {}
+            },
+            7..=10 => {
+                let len = usize::from(input.byte().unwrap_or(0)) * 300;
+                let asked = std::mem::take(&mut end.asked);
+                if end.machine.handle_sent(now, len) {
+                    assert!(asked, "not asked for");
+                    assert!(end.until.is_some_and(|until| now < until), "too late");
+                    other.inbox.push_back(Frame::Data(len));
+                }
+            }
+            11 | 12 => now += Duration::from_millis(u64::from(input.byte().unwrap_or(0)) * 7),
+            13 => {
+                let due = ends
+                    .iter()
+                    .filter_map(|end| end.machine.poll_timeout())
+                    .min();
+                now = now.max(due.unwrap_or(now));
+                for end in &mut ends {
+                    end.machine.handle_timeout(now);
+                }
+            }
+            14 => match input.byte().unwrap_or(0) % 8 {
+                0 => end.machine.cancel(CancelReason::User, "stop"),
+                1 => end.machine.handle_closed(),
+                _ => end.machine.agree(now),
+            },
+            15 => end.inbox.push_back(Frame::Data(file(&mut input))),
+            16 => end.inbox.push_front(bench_message(&mut input)),
+            17 => spoil(&mut end.inbox, &mut input),
+            _ => {
+                // What comes at once, so that inputs get far.
+                for _ in 0..8 {
+                    match end.inbox.pop_front() {
+                        Some(Frame::Text(text)) => end.machine.handle_control(now, &text),
+                        Some(Frame::Data(len)) => end.machine.handle_data(now, len),
+                        None => break,
+                    }
+                }
+            }
+        }
+        for side in 0..2 {
+            while let Some(frame) = ends[side].drain(now) {
+                ends[1 - side].inbox.push_back(frame);
+            }
+        }
+    }
+}
+
+/// A bench machine and what its I/O layer would hold.
+struct BenchEnd {
+    machine: Bench,
+    inbox: VecDeque<Frame>,
+    asked: bool,
+    /// When it is to stop sending.
+    until: Option<Instant>,
+    ended: bool,
+}
+
+impl BenchEnd {
+    /// Takes outputs up to the next message, which it returns.
+    fn drain(&mut self, now: Instant) -> Option<Frame> {
+        loop {
+            match self.machine.poll_output() {
+                bench::Output::Control(text) => {
+                    assert!(text.len() <= super::message::MAX_CONTROL);
+                    return Some(Frame::Text(text.into_bytes()));
+                }
+                bench::Output::Send { max } => {
+                    assert!((1..=MAX_DATA).contains(&max) && !self.asked);
+                    self.asked = true;
+                }
+                bench::Output::Event(event) => {
+                    assert!(!self.ended, "an event after the end: {event:?}");
+                    match event {
+                        bench::Event::Phase(bench::Phase::Sending(time)) => {
+                            assert!(time <= Duration::from_millis(255 * 40));
+                            (self.until, self.asked) = (Some(now + time), false);
+                        }
+                        bench::Event::Finished(_) => (self.ended, self.asked) = (true, false),
+                        _ => {}
+                    }
+                }
+                bench::Output::Idle => break,
+            }
+        }
+        let (outcome, closing) = (self.machine.outcome(), self.machine.closing());
+        assert_eq!(outcome.is_some(), self.ended);
+        assert_eq!(outcome.is_some(), closing.is_some());
+        let results = self.machine.results();
+        for one in [results.sent, results.received].into_iter().flatten() {
+            assert!(one.counted.rate().is_finite());
+            assert!(
+                one.layer
+                    .loss()
+                    .is_none_or(|loss| (0.0..=1.0).contains(&loss))
+            );
+        }
+        if outcome == Some(&Outcome::Done) {
+            assert!(results.round_trip.is_some());
+            assert!(results.sent.or(results.received).is_some());
+        }
+        None
+    }
+}
+
 fn transmit(queue: &mut VecDeque<Frame>, text: String) {
     assert!(text.len() <= super::message::MAX_CONTROL);
     queue.push_back(Frame::Text(text.into_bytes()));
@@ -350,8 +502,34 @@ fn pipe_message(input: &mut Input<'_>) -> Frame {
     Frame::Text(text.into_bytes())
 }
 
+/// The same for a bench.
+fn bench_message(input: &mut Input<'_>) -> Frame {
+    let (i, n) = (file(input), file(input) % 6);
+    let text = match input.byte().unwrap_or(0) % 12 {
+        0 => format!(
+            r#"{{"t":"hello","knothole":"x","proto":[1,2],"role":"bench","ms":{}}}"#,
+            i * n
+        ),
+        1 => r#"{"t":"hello","knothole":"x","proto":[1,2],"role":"bench","ms":9,"only":"send"}"#
+            .to_owned(),
+        2 => format!(r#"{{"t":"ping","n":{i}}}"#),
+        3 => format!(r#"{{"t":"pong","n":{i}}}"#),
+        4 => r#"{"t":"begin"}"#.to_owned(),
+        5 => format!(r#"{{"t":"over","bytes":{}}}"#, i * n),
+        6 => format!(r#"{{"t":"counted","bytes":{},"us":{i}}}"#, i * n),
+        7 => format!(r#"{{"t":"counted","bytes":{i},"us":{n},"slowest":{n},"fastest":{i}}}"#),
+        8 => format!(r#"{{"t":"layer","on":true,"frames":{n},"lost":{i},"rate":{i}}}"#),
+        9 => format!(r#"{{"t":"layer","on":false,"late":{}}}"#, (1_u64 << 53) - 1),
+        10 => r#"{"t":"bye"}"#.to_owned(),
+        _ => return message(input),
+    };
+    Frame::Text(text.into_bytes())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use proptest::prelude::*;
 
     proptest! {
@@ -388,6 +566,26 @@ mod tests {
             data in prop::collection::vec(any::<u8>(), 0..1500),
         ) {
             super::fuzz_pipe(&data);
+        }
+
+        #[test]
+        fn random_operations_on_benches_never_break_the_contract(
+            data in prop::collection::vec(any::<u8>(), 0..1500),
+        ) {
+            super::fuzz_bench(&data, Instant::now());
+        }
+
+        #[test]
+        fn random_operations_on_benches_that_measure_never_break_the_contract(
+            only in 0..4_u8,
+            before in 0..60_usize,
+            data in prop::collection::vec(any::<u8>(), 0..1500),
+        ) {
+            // Hellos; time passes and everything comes, for a while; then anything.
+            let mut ops = vec![only, 50, 2, 50, 0, 1];
+            ops.extend([26, 36, 37, 36, 37].repeat(before));
+            ops.extend(data);
+            super::fuzz_bench(&ops, Instant::now());
         }
 
         #[test]

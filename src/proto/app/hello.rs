@@ -5,6 +5,7 @@
 //! looked at once a common version is known.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,9 @@ pub const MAX_CAPS: usize = 64;
 /// The longest name of a capability, in bytes.
 pub const MAX_CAP_TEXT: usize = 64;
 
+/// The longest that each direction of a bench may last.
+pub const MAX_BENCH: Duration = Duration::from_hours(1);
+
 /// What this side says about itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Local<'a> {
@@ -51,9 +55,11 @@ pub enum Role {
     Receive,
     /// Joins its standard input and output to the other side's.
     Pipe,
+    /// Measures how fast the link is.
+    Bench,
 }
 
-/// The one direction that a piping side wants.
+/// The one direction that a side wants that could have both: of a pipe, of a bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Only {
     /// It sends, and takes nothing.
@@ -85,6 +91,7 @@ impl Role {
             Self::Send => "send",
             Self::Receive => "receive",
             Self::Pipe => "pipe",
+            Self::Bench => "bench",
         }
     }
 
@@ -94,11 +101,12 @@ impl Role {
             Self::Send => Self::Receive,
             Self::Receive => Self::Send,
             Self::Pipe => Self::Pipe,
+            Self::Bench => Self::Bench,
         }
     }
 
     fn from_word(word: &str) -> Option<Self> {
-        let all = [Self::Send, Self::Receive, Self::Pipe];
+        let all = [Self::Send, Self::Receive, Self::Pipe, Self::Bench];
         all.into_iter().find(|role| role.word() == word)
     }
 }
@@ -150,7 +158,7 @@ pub struct Hello {
     pub knothole: String,
     /// The protocol versions spoken.
     pub proto: VersionRange,
-    /// `send`, `receive` or `pipe`; a plain string so that a hello of a newer version can still be read.
+    /// `send`, `receive`, `pipe` or `bench`; a plain string so that a hello of a newer version can still be read.
     #[serde(default)]
     pub role: String,
     /// The longest control message this side takes, in bytes.
@@ -165,9 +173,12 @@ pub struct Hello {
     /// Whether this side's person wants the words compared.
     #[serde(default, skip_serializing_if = "is_false")]
     pub verify: bool,
-    /// `send` or `receive` when a piping side wants one direction only.
+    /// `send` or `receive` when a side that pipes or measures wants one direction only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
+    /// How long a side that measures wants each direction to last, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<u64>,
 }
 
 fn default_max_control() -> u64 {
@@ -190,6 +201,7 @@ impl Hello {
             caps: vec![CAPABILITY.to_owned()],
             verify: local.verify,
             only: None,
+            ms: None,
         }
     }
 
@@ -214,7 +226,9 @@ impl Hello {
             }));
         };
         let Some(theirs) = Role::from_word(&self.role) else {
-            return Err(bad("\"role\" must be \"send\", \"receive\" or \"pipe\""));
+            return Err(bad(
+                "\"role\" must be \"send\", \"receive\", \"pipe\" or \"bench\"",
+            ));
         };
         if theirs != role.counterpart() {
             return Err(Refusal::Mismatch(Mismatch::Roles { ours: role, theirs }));
@@ -230,12 +244,17 @@ impl Hello {
         if self.caps.len() > MAX_CAPS || self.caps.iter().any(|cap| cap.len() > MAX_CAP_TEXT) {
             return Err(bad("\"caps\" may hold 64 names of at most 64 bytes"));
         }
-        let only = match self.only.as_deref().filter(|_| role == Role::Pipe) {
+        let both_ways = matches!(role, Role::Pipe | Role::Bench);
+        let only = match self.only.as_deref().filter(|_| both_ways) {
             None => None,
             Some("send") => Some(Only::Send),
             Some("receive") => Some(Only::Receive),
             Some(_) => return Err(bad("\"only\" must be \"send\" or \"receive\"")),
         };
+        let time = Duration::from_millis(self.ms.unwrap_or(0));
+        if role == Role::Bench && (time.is_zero() || time > MAX_BENCH) {
+            return Err(bad("\"ms\" must be 1 to 3600000"));
+        }
         Ok(Peer {
             version: self.knothole,
             proto,
@@ -244,6 +263,7 @@ impl Hello {
             caps: self.caps,
             verify: self.verify,
             only,
+            time,
         })
     }
 }
@@ -263,8 +283,10 @@ pub struct Peer {
     pub caps: Vec<String>,
     /// Whether its person wants the words compared.
     pub verify: bool,
-    /// The one direction it wants, if it pipes and does not want both.
+    /// The one direction it wants, if it pipes or measures and does not want both.
     pub only: Option<Only>,
+    /// How long each direction is to last there, if it measures: then 1 ms to [`MAX_BENCH`].
+    pub time: Duration,
 }
 
 impl Peer {
@@ -423,6 +445,27 @@ mod tests {
         assert_eq!(
             mismatch.to_string(),
             "this side wants to receive, the other to pipe"
+        );
+    }
+
+    #[test]
+    fn a_bench_goes_with_a_bench_and_says_how_long() {
+        let judged = |ms| {
+            let mut hello = hello(Role::Bench);
+            hello.ms = ms;
+            hello.judge(Role::Bench)
+        };
+        assert_eq!(judged(Some(1)).unwrap().time, Duration::from_millis(1));
+        assert_eq!(judged(Some(3_600_000)).unwrap().time, MAX_BENCH);
+        for ms in [None, Some(0), Some(3_600_001), Some(u64::MAX)] {
+            assert!(matches!(judged(ms), Err(Refusal::Fault(_))), "{ms:?}");
+        }
+        let Err(Refusal::Mismatch(mismatch)) = hello(Role::Send).judge(Role::Bench) else {
+            panic!()
+        };
+        assert_eq!(
+            mismatch.to_string(),
+            "this side wants to bench, the other to send"
         );
     }
 

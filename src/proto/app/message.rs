@@ -68,7 +68,20 @@ pub enum Message {
     Grant(Grant),
     /// Tells that nobody reads a pipe any more; against the direction of the data.
     Stop(Stop),
-    /// Ends the talk in success; sender to receiver, and both ways between pipes.
+    /// Asks for an echo; both ways between benches.
+    Ping(Echo),
+    /// The echo; both ways between benches.
+    Pong(Echo),
+    /// Starts a direction of a bench, with its data.
+    Begin,
+    /// Ends the data of a direction of a bench, with them.
+    Over(Over),
+    /// Tells what came; against the direction of the data.
+    Counted(Counted),
+    /// Tells what was done for it below, and ends a direction of a bench; with its data.
+    Layer(Layer),
+    /// Ends the talk in success; sender to receiver, both ways between pipes, and between benches from
+    /// who counted last.
     Bye,
     /// Ends the talk without success; either way.
     Cancel(Cancel),
@@ -97,6 +110,12 @@ impl Message {
             "ack" => Self::Ack(read(text)?),
             "grant" => Self::Grant(read(text)?),
             "stop" => Self::Stop(read(text)?),
+            "ping" => Self::Ping(read(text)?),
+            "pong" => Self::Pong(read(text)?),
+            "begin" => Self::Begin,
+            "over" => Self::Over(read(text)?),
+            "counted" => Self::Counted(read::<Counted>(text)?.checked()?),
+            "layer" => Self::Layer(read::<Layer>(text)?.checked()?),
             "bye" => Self::Bye,
             "cancel" => Self::Cancel(read(text)?),
             _ if opt => return Ok(None),
@@ -127,6 +146,12 @@ impl Message {
             Self::Ack(_) => "ack",
             Self::Grant(_) => "grant",
             Self::Stop(_) => "stop",
+            Self::Ping(_) => "ping",
+            Self::Pong(_) => "pong",
+            Self::Begin => "begin",
+            Self::Over(_) => "over",
+            Self::Counted(_) => "counted",
+            Self::Layer(_) => "layer",
             Self::Bye => "bye",
             Self::Cancel(_) => "cancel",
         }
@@ -332,6 +357,111 @@ pub struct Stop {
     pub blake3: Digest,
 }
 
+/// The `ping` and `pong` messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Echo {
+    /// Its number, from 0.
+    pub n: u64,
+}
+
+/// The `over` message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Over {
+    /// The number of bytes that were sent.
+    pub bytes: u64,
+}
+
+/// The `counted` message: what came in one direction of a bench, by its receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The bytes that came in the time.
+    pub bytes: u64,
+    /// The time, from `begin` on, in microseconds; not 0.
+    pub us: u64,
+    /// The bytes of the slowest whole second, and of the fastest; both or neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest: Option<u64>,
+    /// See `slowest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fastest: Option<u64>,
+    /// Holes in what came that the receiver's repair layer left to SCTP.
+    #[serde(default)]
+    pub given_up: u64,
+}
+
+impl Counted {
+    /// Bytes a second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.bytes as f64 * 1e6 / self.us.max(1) as f64
+    }
+
+    fn checked(self) -> Result<Self, Fault> {
+        let seconds = match (self.slowest, self.fastest) {
+            (None, None) => true,
+            (Some(slowest), Some(fastest)) => slowest <= fastest && fastest <= self.bytes,
+            _ => false,
+        };
+        let small = self.us.max(self.given_up).max(self.bytes) <= MAX_TOTAL;
+        if seconds && small && self.us > 0 {
+            Ok(self)
+        } else {
+            Err(Fault::malformed(
+                "counted: numbers that contradict one another",
+            ))
+        }
+    }
+}
+
+/// The `layer` message: what the repair layer did for one direction of a bench, by its sender.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Whether it carried what was sent, at the end of the time.
+    pub on: bool,
+    /// Frames that were sent, and how many of them counted as lost.
+    #[serde(default)]
+    pub frames: u64,
+    /// See `frames`.
+    #[serde(default)]
+    pub lost: u64,
+    /// Frames that repaired a loss, and those of them that were not needed.
+    #[serde(default)]
+    pub repairs: u64,
+    /// See `repairs`: what had counted as lost was late.
+    #[serde(default)]
+    pub late: u64,
+    /// Bytes a second that the path was found to take, at the end of the time; while it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+    /// The usual round trip and the shortest, in microseconds, then; while it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip: Option<u64>,
+    /// See `round_trip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<u64>,
+}
+
+impl Layer {
+    /// The share of frames that were really lost, from 0 to 1: late ones are not. Unknown where the
+    /// layer was not on to the end, since nobody counts what travels without it.
+    #[must_use]
+    pub fn loss(&self) -> Option<f64> {
+        let lost = self.lost.saturating_sub(self.late).min(self.frames);
+        (self.on && self.frames > 0).then(|| lost as f64 / self.frames as f64)
+    }
+
+    fn checked(self) -> Result<Self, Fault> {
+        let counts = [self.frames, self.lost, self.repairs, self.late];
+        let found = [self.rate, self.round_trip, self.least];
+        let mut all = counts.into_iter().chain(found.into_iter().flatten());
+        if all.all(|number| number <= MAX_TOTAL) {
+            Ok(self)
+        } else {
+            Err(Fault::malformed("layer: a number above 2^53 - 1"))
+        }
+    }
+}
+
 /// The `cancel` message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancel {
@@ -436,7 +566,7 @@ words! {
         Changed = "changed",
         /// No common protocol version.
         Version = "version",
-        /// Both sides send, or both receive, or one of them pipes.
+        /// What the two sides want does not go together.
         Role = "role",
         /// A person says that the words on the two screens differ.
         Words = "words",
@@ -740,6 +870,24 @@ mod tests {
                 Message::Ack(Ack { i: 0, blake3: digest }),
                 format!(r#"{{"t":"ack","i":0,"blake3":"{hex}"}}"#),
             ),
+            (Message::Ping(Echo { n: 3 }), r#"{"t":"ping","n":3}"#.to_owned()),
+            (Message::Pong(Echo { n: 3 }), r#"{"t":"pong","n":3}"#.to_owned()),
+            (Message::Begin, r#"{"t":"begin"}"#.to_owned()),
+            (Message::Over(Over { bytes: 5 }), r#"{"t":"over","bytes":5}"#.to_owned()),
+            (
+                Message::Counted(Counted {
+                    bytes: 9,
+                    us: 2_000_000,
+                    slowest: Some(4),
+                    fastest: Some(5),
+                    given_up: 0,
+                }),
+                r#"{"t":"counted","bytes":9,"us":2000000,"slowest":4,"fastest":5,"given_up":0}"#.to_owned(),
+            ),
+            (
+                Message::Layer(Layer { on: false, ..Layer::default() }),
+                r#"{"t":"layer","on":false,"frames":0,"lost":0,"repairs":0,"late":0}"#.to_owned(),
+            ),
             (Message::Bye, r#"{"t":"bye"}"#.to_owned()),
             (
                 Message::Cancel(Cancel { reason: CancelReason::Verify, i: Some(3), text: "y".into() }),
@@ -789,6 +937,13 @@ mod tests {
             r#"{"t":"manifest","files":[{"name":""}]}"#,
             &format!(r#"{{"t":"manifest","files":[{{"name":"{name}"}}]}}"#),
             r#"{"t":"hello","knothole":"1","proto":[1]}"#,
+            r#"{"t":"counted","bytes":9,"us":0}"#,
+            r#"{"t":"counted","bytes":9,"us":1,"slowest":1}"#,
+            r#"{"t":"counted","bytes":9,"us":1,"slowest":2,"fastest":1}"#,
+            r#"{"t":"counted","bytes":9,"us":1,"slowest":2,"fastest":10}"#,
+            r#"{"t":"counted","bytes":9007199254740992,"us":1}"#,
+            r#"{"t":"layer","on":true,"frames":9007199254740992}"#,
+            r#"{"t":"layer","on":true,"least":9007199254740992}"#,
             &"[".repeat(60_000),
             &format!(r#"{{"t":"x","opt":true,"deep":{}}}"#, "[".repeat(60_000)),
         ] {

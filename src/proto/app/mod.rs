@@ -16,6 +16,7 @@
 //! Exactly one `Finished` event is ever given; it is the last event. Afterwards every call is
 //! harmless, and [`closing`](Sender::closing) says who closes the channel.
 
+pub mod bench;
 pub mod hello;
 pub mod message;
 pub mod opening;
@@ -26,8 +27,9 @@ pub mod words;
 
 mod fuzz;
 #[doc(hidden)]
-pub use fuzz::{fuzz, fuzz_pipe};
+pub use fuzz::{fuzz, fuzz_bench, fuzz_pipe};
 
+pub use bench::Bench;
 pub use hello::{Local, Mismatch, Only, Peer, Role, VersionRange};
 pub use message::{CancelReason, DeclineReason, Digest, Fault, Offer, OfferKind};
 pub use opening::Opening;

@@ -28,7 +28,7 @@ pub struct FileRef {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Every file is verified and in its place at the receiver; of a pipe, both streams have ended,
-    /// verified, at their readers.
+    /// verified, at their readers; of a bench, everything was measured.
     Done,
     /// The receiver did not take the offer; nothing was sent.
     Declined {

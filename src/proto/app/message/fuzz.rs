@@ -28,7 +28,7 @@ pub fn fuzz(data: &[u8]) {
     }
     match message {
         Message::Hello(hello) => {
-            for role in [Role::Send, Role::Receive, Role::Pipe] {
+            for role in [Role::Send, Role::Receive, Role::Pipe, Role::Bench] {
                 match hello.clone().judge(role) {
                     Ok(peer) => {
                         let limits = MIN_MAX_CONTROL..=MAX_CONTROL;
