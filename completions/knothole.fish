@@ -32,6 +32,7 @@ complete -c knothole -n "__fish_knothole_needs_command" -f -a "receive" -d 'Rece
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "recv" -d 'Receive what someone sends'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "rx" -d 'Receive what someone sends'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "pipe" -d 'Join standard input and output to the other side\'s'
+complete -c knothole -n "__fish_knothole_needs_command" -f -a "bench" -d 'Measure how fast the path to the other side is'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "addr" -d 'Show the public address as STUN servers see it'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "stun" -d 'Show the public address as STUN servers see it'
 complete -c knothole -n "__fish_knothole_needs_command" -f -a "nat" -d 'Find out what the NAT here does'
@@ -231,6 +232,38 @@ complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s q -l quiet -d
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s v -l verbose -d 'Say more; twice for even more'
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
 complete -c knothole -n "__fish_knothole_using_subcommand pipe" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l time -d 'How long each direction lasts, 1 to 3600; the shorter wish of both sides counts' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l expires -d 'How long an invite stays good, 30d at most' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l via -d 'Exchange invite and reply as files in a folder that both sides see' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l qr-file -d 'Write the invite as a picture of its QR code, PNG or SVG by its name' -r
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l qr-image -d 'Join the invite in a picture of its QR code, PNG or JPEG; - for standard input' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l bind -d 'Use this local address, and this port if one is given' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l turn -d 'TURN server to relay through when there is no direct path' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l turn-user -d 'User name for the TURN server' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l turn-pass -d 'Password for the TURN server; better given in the environment' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l timeout -d 'How long to wait for a path to the peer, and for a peer that has gone silent' -r -f
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l color -d 'When to use colours' -r -f -a "auto\t'When it makes sense here'
+always\t'In any case'
+never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l config -d 'Read settings from this file; \'\' for none' -r -F
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l qr -d 'When to show a QR code of the token' -r -f -a "auto\t'When it makes sense here'
+always\t'In any case'
+never\t'Not at all'"
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l join -d 'Join an invite that comes through --via, or is asked for'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l send-only -d 'Measure only what goes from here to the other side'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l recv-only -d 'Measure only what comes from the other side'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l copy -d 'Ask the terminal to copy what goes to the other side, such as the invite or the reply code'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l sdp -d 'Meet any WebRTC program: print an SDP offer and ask for the answer, or answer an offer'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l verify -d 'Have both sides compare six words on their screens before anything is sent'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -s 4 -l ipv4 -d 'Use IPv4 only'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -s 6 -l ipv6 -d 'Use IPv6 only'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l no-repair -d 'Leave all repair of lost packets to SCTP'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l json -d 'Print JSON on stdout: one event a line, or one object'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -s q -l quiet -d 'Say nothing but errors and questions'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -s v -l verbose -d 'Say more; twice for even more'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -l no-progress -d 'Show no progress bar and no line that rewrites itself'
+complete -c knothole -n "__fish_knothole_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knothole -n "__fish_knothole_using_subcommand addr" -l watch -d 'Ask again and again, this often, and print what has changed' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand addr" -l timeout -d 'How long one server may take over TCP and TLS' -r -f
 complete -c knothole -n "__fish_knothole_using_subcommand addr" -l stun -d 'STUN servers to learn the public address from; \'\' for none' -r -f

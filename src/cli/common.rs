@@ -75,6 +75,7 @@ impl ScreenArgs {
         Options {
             json: self.json,
             stream: false,
+            reports: false,
             quiet: self.quiet,
             verbose: self.verbose,
             color: self.color,

@@ -446,14 +446,8 @@ pub(super) fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
     ctx.ui.state(State::Connected)?;
     if let Some(path) = link.path() {
         let rtt_ms = path.round_trip.map(model::ms);
-        let kind = match path.kind {
-            PathKind::Host => model::PathKind::Host,
-            PathKind::Srflx => model::PathKind::Srflx,
-            PathKind::Prflx => model::PathKind::Prflx,
-            PathKind::Relay => model::PathKind::Relay,
-        };
         ctx.ui.event(&Event::Path {
-            kind,
+            kind: kind(path.kind),
             protocol: "udp".to_owned(),
             local: path.local.to_string(),
             remote: path.remote.to_string(),
@@ -473,6 +467,16 @@ pub(super) fn connected(link: Link, ctx: &Ctx) -> Result<Link, Failure> {
         ));
     }
     Ok(link)
+}
+
+/// The kind of a path, as JSON has it.
+pub(super) fn kind(kind: PathKind) -> model::PathKind {
+    match kind {
+        PathKind::Host => model::PathKind::Host,
+        PathKind::Srflx => model::PathKind::Srflx,
+        PathKind::Prflx => model::PathKind::Prflx,
+        PathKind::Relay => model::PathKind::Relay,
+    }
 }
 
 /// Says what gathering found out, where it matters.
@@ -518,7 +522,7 @@ pub fn failure(error: LinkError, what: &str) -> Failure {
     match error {
         LinkError::Lost(_) | LinkError::Mute(_) => Failure::incomplete(message)
             .kind("lost")
-            .hint("the network or the other side went away; send again when both are there"),
+            .hint("the network or the other side went away; try again when both are there"),
         LinkError::Closed | LinkError::Crowded => Failure::incomplete(message).kind("closed"),
         LinkError::Expired => Failure::incomplete(message)
             .kind("expired")

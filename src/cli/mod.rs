@@ -7,6 +7,7 @@
 )]
 
 pub mod addr;
+pub mod bench;
 pub mod common;
 pub mod completions;
 mod config;
@@ -76,6 +77,7 @@ enum Command {
     #[command(visible_aliases = ["recv", "rx"])]
     Receive(receive::Args),
     Pipe(pipe::Args),
+    Bench(bench::Args),
     #[command(visible_alias = "stun")]
     Addr(addr::Args),
     Nat(nat::Args),
@@ -213,6 +215,7 @@ fn dispatch(command: Command, bound: &Bound) -> Exit {
             receive::run(args, ctx)
         }),
         Command::Pipe(args) => drive(args.options(), bound, |ctx| pipe::run(args, ctx)),
+        Command::Bench(args) => drive(args.options(), bound, |ctx| bench::run(args, ctx)),
         Command::Token(args) => drive(args.screen.options(), bound, |ctx| token::run(args, ctx)),
         Command::Selftest(args) => {
             drive(args.screen.options(), bound, |ctx| selftest::run(args, ctx))

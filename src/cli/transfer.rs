@@ -78,7 +78,7 @@ impl Screen {
                     self.failed = Some(error);
                 }
             }
-            Report::Open { .. } => {}
+            Report::Open { .. } | Report::Measuring(_) => {}
             Report::Accepted => {
                 self.started = Some(Instant::now());
                 self.ui.end_phase();

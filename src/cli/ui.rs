@@ -43,6 +43,9 @@ pub struct Options {
     /// Stdout carries a stream: results and events go to stderr. There, events leave no room for
     /// talk.
     pub stream: bool,
+    /// Under `json` stdout carries one report: what is needed on the way to it, such as an invite,
+    /// goes to stderr, and there are no events.
+    pub reports: bool,
     /// No talk, except errors and questions.
     pub quiet: bool,
     /// How much detail: 0 for little.
@@ -99,16 +102,20 @@ impl Ui {
     }
 
     /// Prints one result line on stdout, at once; beside a stream on stderr, also when quiet. Under
-    /// `--json` nothing is printed: the result is told by [`Ui::event`].
+    /// `--json` nothing is printed: the result is told by [`Ui::event`]; where there are no events,
+    /// it is printed on stderr.
     ///
     /// # Errors
     /// Stdout cannot be written; a closed pipe is a failure that is quiet and exits 0.
     pub fn result(&self, line: &str) -> Result<(), Failure> {
-        if self.0.options.json {
-            Ok(())
-        } else {
-            self.line(line)
+        let options = &self.0.options;
+        if !options.json {
+            return self.line(line);
         }
+        if options.reports {
+            self.screen().say(&format!("{line}\n"));
+        }
+        Ok(())
     }
 
     /// Prints one event under `--json`, where results go, and nothing otherwise.
@@ -116,7 +123,7 @@ impl Ui {
     /// # Errors
     /// As [`Ui::result`].
     pub fn event(&self, event: &Event) -> Result<(), Failure> {
-        if self.0.options.json {
+        if self.0.options.json && !self.0.options.reports {
             self.object(event)
         } else {
             Ok(())
@@ -260,8 +267,8 @@ impl Ui {
         if failure.is_quiet() {
             return;
         }
-        if !self.0.reported.load(Ordering::Relaxed) {
-            let _ = self.event(&failure.event());
+        if self.0.options.json && !self.0.reported.load(Ordering::Relaxed) {
+            let _ = self.object(&failure.event());
         }
         if self.0.options.json && self.0.options.stream {
             return;

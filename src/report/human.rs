@@ -41,6 +41,22 @@ pub fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", size(whole))
 }
 
+/// Renders bytes per second as networks are sold: `148 Mbit/s`.
+#[must_use]
+pub fn bits(bytes_per_second: f64) -> String {
+    let mut value = bytes_per_second.max(0.0) * 8.0;
+    let mut unit = "bit/s";
+    for larger in ["kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"] {
+        // 999.5 and above would be shown as 1000.
+        if value < 999.5 {
+            break;
+        }
+        (value, unit) = (value / 1000.0, larger);
+    }
+    let digits = usize::from(value < 9.95 && unit != "bit/s");
+    format!("{value:.digits$} {unit}")
+}
+
 /// Renders a running clock: `0:07`, `12:34`, `1:02:03`.
 #[must_use]
 pub fn clock(duration: Duration) -> String {
@@ -185,6 +201,23 @@ pub fn numbered(words: &[&str], width: usize) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn bits_count_by_thousands() {
+        for (bytes_per_second, text) in [
+            (0.0, "0 bit/s"),
+            (-1.0, "0 bit/s"),
+            (f64::NAN, "0 bit/s"),
+            (1.0, "8 bit/s"),
+            (124.9, "999 bit/s"),
+            (125.0, "1.0 kbit/s"),
+            (18_500_000.0, "148 Mbit/s"),
+            (124_990_000.0, "1.0 Gbit/s"),
+            (1e15, "8000 Tbit/s"),
+        ] {
+            assert_eq!(bits(bytes_per_second), text, "{bytes_per_second}");
+        }
+    }
 
     #[test]
     fn sizes_have_two_or_three_digits_and_a_unit() {

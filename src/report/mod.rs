@@ -2,6 +2,7 @@
 //! environment or a terminal, and nothing prints.
 
 pub mod addr;
+pub mod bench;
 pub mod human;
 pub mod model;
 pub mod nat;

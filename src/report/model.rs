@@ -277,12 +277,102 @@ pub struct SelftestReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelftestStep {
-    /// `stun`, `gather`, `invite`, `connect` or `transfer`.
+    /// `stun`, `gather`, `invite`, `connect`, `transfer` or `bench`.
     pub step: String,
     /// What was seen, in words.
     pub detail: String,
     /// How long it took, in milliseconds.
     pub ms: f64,
+}
+
+/// What `bench --json` prints. What is `null` was not measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BenchReport {
+    /// Always `bench`.
+    pub command: String,
+    /// Why not everything was measured.
+    pub error: Option<String>,
+    /// The way that the data took.
+    pub path: Option<BenchPath>,
+    /// Of a message on the channel while nothing else moved, as this side measured it.
+    pub round_trip: Option<BenchRoundTrip>,
+    /// From here to there; null too where it was not asked for.
+    pub sent: Option<BenchDirection>,
+    /// From there to here; null too where it was not asked for.
+    pub received: Option<BenchDirection>,
+}
+
+/// The way of the data of a [`BenchReport`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BenchPath {
+    /// `relay` goes through a TURN server, the others are direct.
+    #[serde(rename = "type")]
+    pub kind: PathKind,
+    /// `udp`.
+    pub protocol: String,
+    /// Our address.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+}
+
+/// The idle round trip of a [`BenchReport`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BenchRoundTrip {
+    /// How many echoes it is made of.
+    pub echoes: u64,
+    pub min_ms: f64,
+    pub median_ms: f64,
+    pub max_ms: f64,
+    /// How much two echoes in a row differ, on average.
+    pub jitter_ms: f64,
+}
+
+/// One direction of a [`BenchReport`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BenchDirection {
+    /// What the receiver counted, and how long.
+    pub bytes: u64,
+    pub seconds: f64,
+    /// Bytes a second.
+    pub rate: u64,
+    /// Bytes of the slowest and of the fastest whole second, where there was one.
+    pub slowest: Option<u64>,
+    /// See `slowest`.
+    pub fastest: Option<u64>,
+    /// What the repair layer did, as the sender saw it; null where nothing went through it.
+    pub link: Option<BenchLink>,
+}
+
+/// The repair layer in a [`BenchDirection`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BenchLink {
+    /// Whether it carried what was sent when the time was over; else it had stepped aside.
+    pub repairing: bool,
+    /// Bytes a second that the path was found to take then; null where it was not repairing.
+    pub rate: Option<u64>,
+    /// The usual round trip then, and the shortest lately: the difference is the queue.
+    pub rtt_ms: Option<f64>,
+    /// See `rtt_ms`.
+    pub min_rtt_ms: Option<f64>,
+    /// Frames that were sent, and how many of them counted as lost.
+    pub frames: u64,
+    /// See `frames`.
+    pub lost: u64,
+    /// Of a hundred frames, those that were lost and not only late; null where it was not repairing,
+    /// since nobody counts what travels without it.
+    pub loss_percent: Option<f64>,
+    /// Frames that repaired a loss, and those of them that were not needed.
+    pub repairs: u64,
+    /// See `repairs`: what had counted as lost was late.
+    pub late: u64,
+    /// Holes in what came that were left to SCTP; counted by the receiver.
+    pub given_up: u64,
 }
 
 /// What `addr --json` prints.
@@ -655,6 +745,60 @@ mod tests {
         ] {
             assert!(read::<Event>(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_bench_report_is_written_to_the_letter_and_reads_back() {
+        let direction = BenchDirection {
+            bytes: 20,
+            seconds: 2.0,
+            rate: 10,
+            slowest: Some(9),
+            fastest: Some(11),
+            link: Some(BenchLink {
+                repairing: true,
+                rate: Some(12),
+                rtt_ms: Some(52.5),
+                min_rtt_ms: Some(50.0),
+                frames: 100,
+                lost: 3,
+                loss_percent: Some(2.0),
+                repairs: 3,
+                late: 1,
+                given_up: 0,
+            }),
+        };
+        let report = BenchReport {
+            command: "bench".into(),
+            error: None,
+            path: Some(BenchPath {
+                kind: PathKind::Host,
+                protocol: "udp".into(),
+                local: SocketAddr::from(([192, 0, 2, 1], 5)),
+                remote: SocketAddr::from(([192, 0, 2, 2], 6)),
+            }),
+            round_trip: Some(BenchRoundTrip {
+                echoes: 20,
+                min_ms: 50.0,
+                median_ms: 50.4,
+                max_ms: 55.1,
+                jitter_ms: 0.4,
+            }),
+            sent: Some(direction),
+            received: None,
+        };
+        let text = concat!(
+            r#"{"schema":1,"command":"bench","error":null,"#,
+            r#""path":{"type":"host","protocol":"udp","local":"192.0.2.1:5","remote":"192.0.2.2:6"},"#,
+            r#""round_trip":{"echoes":20,"min_ms":50.0,"median_ms":50.4,"max_ms":55.1,"jitter_ms":0.4},"#,
+            r#""sent":{"bytes":20,"seconds":2.0,"rate":10,"slowest":9,"fastest":11,"#,
+            r#""link":{"repairing":true,"rate":12,"rtt_ms":52.5,"min_rtt_ms":50.0,"frames":100,"#,
+            r#""lost":3,"loss_percent":2.0,"repairs":3,"late":1,"given_up":0}},"received":null}"#
+        );
+        assert_eq!(line(&report), text);
+        assert_eq!(read::<BenchReport>(text).unwrap(), report);
+        let more = text.replacen(r#""frames""#, r#""surprise":1,"frames""#, 1);
+        assert!(read::<BenchReport>(&more).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
     reason = "tests play the user and the other programs of the machine"
 )]
 
+mod bench;
 mod endings;
 mod env;
 mod help;

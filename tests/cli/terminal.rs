@@ -40,6 +40,11 @@ impl Window {
         Self::open_with(env, args, 80, true)
     }
 
+    /// The same, with standard output in the window, too.
+    pub fn sized_whole(env: &Env, args: &[&str], columns: u16) -> Self {
+        Self::open_with(env, args, columns, true)
+    }
+
     fn open_with(env: &Env, args: &[&str], columns: u16, whole: bool) -> Self {
         let (screen, terminal) = pty(columns);
         let before = tcgetattr(&terminal).unwrap();

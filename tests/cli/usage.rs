@@ -77,6 +77,14 @@ fn commands_and_options_that_do_not_exist_are_named() {
 }
 
 #[test]
+fn a_bench_lasts_between_a_second_and_an_hour() {
+    for time in ["0", "3601", "500ms", "2h", "ten", "1.5", "-1"] {
+        let time = format!("--time={time}");
+        refused(&["bench", &time], "write 1 to 3600 seconds");
+    }
+}
+
+#[test]
 fn send_needs_something_to_send() {
     refused(&["send"], "<PATH>");
     refused(&["send", "-", "file"], "standard input (-) is sent alone");
@@ -95,6 +103,10 @@ fn what_contradicts_itself_is_refused() {
         "cannot be used with",
     );
     refused(&["pipe", "--raw", "--verify"], "cannot be used with");
+    refused(
+        &["bench", "--send-only", "--recv-only"],
+        "cannot be used with",
+    );
     refused(
         &["receive", "--overwrite", "--rename"],
         "cannot be used with",

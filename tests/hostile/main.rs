@@ -6,6 +6,7 @@
     reason = "tests play the stranger: files, sockets and clocks of their own"
 )]
 
+mod benches;
 mod checks;
 #[path = "../cli/env.rs"]
 #[allow(dead_code, reason = "shared with tests/cli")]

@@ -1,10 +1,12 @@
 //! Drives a transfer over a [`Link`]: the machine of [`crate::proto::app`] on one hand, the disk
 //! on a thread of its own on the other.
 
+mod bench;
 mod pipe;
 mod receive;
 mod send;
 
+pub use bench::{Measured, bench};
 pub use pipe::{Show, pipe, raw};
 pub use receive::{Decision, receive};
 pub use send::send;
@@ -17,6 +19,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::io::files::FileError;
 use crate::io::peer::{Link, LinkError};
+use crate::proto::app::bench::Phase;
 use crate::proto::app::{CancelReason, Closing, Digest, Outcome, Peer, Words, words};
 use crate::proto::link::repair::Stats;
 
@@ -36,7 +39,9 @@ pub enum Report {
     Accepted,
     /// The streams of a pipe are joined: whether this side sends, and whether it takes something.
     Open { sends: bool, takes: bool },
-    /// Bytes that have arrived at the receiver, so far.
+    /// What a bench measures from now on.
+    Measuring(Phase),
+    /// Bytes that have arrived at the receiver, so far; of a bench, in this direction.
     Bytes(u64),
     /// Everything has been sent; the receiver still compares and stores.
     Verifying,
