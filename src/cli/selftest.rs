@@ -16,18 +16,19 @@ use super::ui::{Ctx, Ui};
 use crate::exit::Exit;
 use crate::io;
 use crate::io::files::{Destination, Existing, FileError, PeerName, Source};
-use crate::io::peer::{Issuer, Joiner, Network, Server};
+use crate::io::peer::{Issuer, Joiner, Link, LinkError, Network, Server};
 use crate::io::transfer::{self, Compared, Decision};
+use crate::proto::app::bench::Wish;
 use crate::proto::app::{DeclineReason, Local, Offer, Outcome};
 use crate::proto::stun::responder;
-use crate::proto::token;
+use crate::proto::token::{self, Invite};
 use crate::report::human;
 use crate::report::model::{self, SelftestReport, SelftestStep};
 
 /// Check that this build works on this machine
 ///
-/// Starts a STUN server and two peers on the loopback interface, sends a file by invite and
-/// verifies it. Needs no internet. Each step is a line with its time.
+/// Starts a STUN server and two peers on the loopback interface, sends a file by invite, verifies
+/// it, and measures a second link. Needs no internet. Each step is a line with its time.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -50,6 +51,8 @@ pub struct Args {
 
 /// Size of the file that is sent, in bytes: a few windows of data, a moment's work.
 const FILE: usize = 8 << 20;
+/// How long each direction is measured: to see that it works, not how fast this machine is.
+const MEASURED: Duration = Duration::from_millis(100);
 
 /// Runs `knothole selftest`.
 ///
@@ -124,7 +127,20 @@ async fn test(steps: &mut Steps) -> Result<(), Failure> {
     let responding = respond(&responder);
     let body = async {
         steps.done("stun", format!("a server on {stun}"))?;
-        transfer_a_file(steps, stun).await
+        let network = Network {
+            stun: vec![Server {
+                host: stun.ip().to_string(),
+                port: stun.port(),
+            }],
+            turn: None,
+            ipv4: true,
+            ipv6: false,
+            bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            patience: Duration::from_secs(20),
+            repair: true,
+        };
+        transfer_a_file(steps, &network).await?;
+        measure(steps, &network).await
     };
     tokio::select! {
         error = responding => Err(system("the STUN server", error)),
@@ -132,23 +148,68 @@ async fn test(steps: &mut Steps) -> Result<(), Failure> {
     }
 }
 
-async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Failure> {
-    let network = Network {
-        stun: vec![Server {
-            host: stun.ip().to_string(),
-            port: stun.port(),
-        }],
-        turn: None,
-        ipv4: true,
-        ipv6: false,
-        bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-        patience: Duration::from_secs(20),
-        repair: true,
-    };
-    let link_failure = |error| meet::failure(error, "loopback");
-    let mut issuer = Issuer::open(&network, Duration::from_mins(5))
+/// What both sides say about themselves.
+const LOCAL: Local<'static> = Local {
+    version: env!("CARGO_PKG_VERSION"),
+    verify: false,
+};
+
+fn link_failure(error: LinkError) -> Failure {
+    meet::failure(error, "loopback")
+}
+
+async fn open(network: &Network) -> Result<Issuer, Failure> {
+    Issuer::open(network, Duration::from_mins(5))
         .await
-        .map_err(link_failure)?;
+        .map_err(link_failure)
+}
+
+/// The issuer's end of a link, and the joiner's.
+async fn link(network: &Network, issuer: Issuer, invite: &Invite) -> Result<(Link, Link), Failure> {
+    let (_replies_tx, mut replies) = mpsc::channel(1);
+    let joining = async {
+        let mut joiner = Joiner::start(network, invite, None).await?;
+        joiner.opened().await?;
+        joiner.into_link()
+    };
+    tokio::try_join!(issuer.wait(&mut replies, |_| {}), joining).map_err(link_failure)
+}
+
+/// Whether both sides are done.
+fn done(sides: [(&str, Outcome); 2]) -> Result<(), Failure> {
+    for (side, outcome) in sides {
+        if outcome != Outcome::Done {
+            return Err(Failure::incomplete(format!("{side}: {outcome}")).kind(outcome.word()));
+        }
+    }
+    Ok(())
+}
+
+async fn measure(steps: &mut Steps, network: &Network) -> Result<(), Failure> {
+    let issuer = open(network).await?;
+    let invite = issuer.invite().0;
+    let (issuer, joiner) = link(network, issuer, &invite).await?;
+    let wish = |joined| Wish {
+        time: MEASURED,
+        only: None,
+        joined,
+    };
+    let compare = |_| std::future::ready(Compared::Nobody);
+    let never = std::future::pending;
+    let (mut unheard, mut unseen) = (|_| {}, |_| {});
+    let (issued, joined) = tokio::join!(
+        transfer::bench(issuer, LOCAL, wish(false), compare, never(), &mut unheard),
+        transfer::bench(joiner, LOCAL, wish(true), compare, never(), &mut unseen),
+    );
+    done([
+        ("issuer", issued.ended.outcome),
+        ("joiner", joined.ended.outcome),
+    ])?;
+    steps.done("bench", "a second link, measured both ways".to_owned())
+}
+
+async fn transfer_a_file(steps: &mut Steps, network: &Network) -> Result<(), Failure> {
+    let mut issuer = open(network).await?;
     let seen = issuer.endpoint().mappings().concat();
     let [seen] = seen[..] else {
         return Err(Failure::incomplete("the STUN server on loopback did not answer").kind("stun"));
@@ -159,14 +220,7 @@ async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Fail
         .map_err(|error| Failure::incomplete(error.to_string()).kind("token"))?;
     steps.done("invite", format!("{} characters", text.len()))?;
 
-    let (_replies_tx, mut replies) = mpsc::channel(1);
-    let joining = async {
-        let mut joiner = Joiner::start(&network, &invite, None).await?;
-        joiner.opened().await?;
-        joiner.into_link()
-    };
-    let (sender, receiver) =
-        tokio::try_join!(issuer.wait(&mut replies, |_| {}), joining).map_err(link_failure)?;
+    let (sender, receiver) = link(network, issuer, &invite).await?;
     let path = receiver
         .path()
         .map_or("unknown".to_owned(), |path| path.kind.name().to_owned());
@@ -208,23 +262,19 @@ async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Fail
         }
     };
     let (mut unheard, mut unseen) = (|_| {}, |_| {});
-    let local = Local {
-        version: env!("CARGO_PKG_VERSION"),
-        verify: false,
-    };
     let compare = |_| std::future::ready(Compared::Nobody);
     let (sent, received) = tokio::join!(
         transfer::send(
             sender,
             sources,
-            local,
+            LOCAL,
             compare,
             std::future::pending(),
             &mut unheard
         ),
         transfer::receive(
             receiver,
-            local,
+            LOCAL,
             compare,
             decide,
             std::future::pending(),
@@ -232,11 +282,7 @@ async fn transfer_a_file(steps: &mut Steps, stun: SocketAddr) -> Result<(), Fail
         ),
     );
     let sent = sent.map_err(|error| Failure::incomplete(error.to_string()))?;
-    for (side, outcome) in [("sender", sent.outcome), ("receiver", received.outcome)] {
-        if outcome != Outcome::Done {
-            return Err(Failure::incomplete(format!("{side}: {outcome}")).kind(outcome.word()));
-        }
-    }
+    done([("sender", sent.outcome), ("receiver", received.outcome)])?;
     let arrived = std::fs::read(&into).map_err(|error| {
         Failure::incomplete(format!("read {}", into.display()))
             .kind("disk")
