@@ -6,8 +6,8 @@
 //! `pipe` does all of this for two pipe machines, with readers in place of the disk, and `bench` for
 //! two that measure a road.
 //!
-//! `road` is a path under a virtual clock, and `repair` what the repair layer makes of it; `lane` holds
-//! the path itself to what is asked of it.
+//! `road` is a path under a virtual clock, `neighbours` are the TCP flows on it, and `repair` is what
+//! the repair layer makes of both; `lane` holds the path itself to what is asked of it.
 
 mod bench;
 mod crash;
@@ -19,6 +19,7 @@ mod lane;
 mod liar;
 mod mishap;
 mod nat;
+mod neighbours;
 mod pipe;
 mod repair;
 mod road;

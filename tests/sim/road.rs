@@ -1,7 +1,7 @@
 //! A road between two machines under a virtual clock, and who travels on it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use knothole::proto::link::repair::frame::{Keys, Role};
@@ -135,8 +135,15 @@ impl<'a> Road<'a> {
     }
 
     fn depart(&mut self) {
-        for (index, traveller) in self.travellers.iter_mut().enumerate() {
-            for (way, bytes) in traveller.leave(self.now) {
+        // Their clocks tick together here: nobody is always the first to take a place in the queue.
+        let count = self.travellers.len();
+        let first = if count > 1 {
+            self.dice.below(count as u64) as usize
+        } else {
+            0
+        };
+        for index in (first..count).chain(0..first) {
+            for (way, bytes) in self.travellers[index].leave(self.now) {
                 let len = bytes.len() + HEADERS;
                 let carried = self.lanes[way].carry(self.now, len, &mut self.dice);
                 for at in carried.arrivals.into_iter().flatten() {
@@ -302,124 +309,5 @@ impl Traveller for Pair<'_> {
 
     fn is_done(&self) -> bool {
         self.report.done_after.is_some()
-    }
-}
-
-/// One TCP flow with CUBIC (RFC 9438) and selective acknowledgements, that always has data.
-pub struct Cubic {
-    window: f64,
-    threshold: f64,
-    most: f64,
-    reduced: Instant,
-    recover: u64,
-    next: u64,
-    open: BTreeMap<u64, Instant>,
-    received: u64,
-    highest: u64,
-    answers: Vec<u64>,
-    smoothed: f64,
-}
-
-/// Of a segment, in bytes.
-const SEGMENT: usize = 1448;
-
-impl Cubic {
-    pub fn new(now: Instant) -> Self {
-        Self {
-            window: 10.0,
-            threshold: f64::INFINITY,
-            most: 0.0,
-            reduced: now,
-            recover: 0,
-            next: 0,
-            open: BTreeMap::new(),
-            received: 0,
-            highest: 0,
-            answers: vec![],
-            smoothed: 0.1,
-        }
-    }
-}
-
-impl Traveller for Cubic {
-    fn arrive(&mut self, now: Instant, way: usize, packet: &[u8], _: bool) {
-        let number = u64::from_be_bytes(packet[..8].try_into().unwrap());
-        if way == 0 {
-            self.received += SEGMENT as u64;
-            self.answers.push(number);
-            return;
-        }
-        let Some(sent) = self.open.remove(&number) else {
-            return;
-        };
-        self.smoothed = self.smoothed * 0.875 + (now - sent).as_secs_f64() * 0.125;
-        self.highest = self.highest.max(number);
-        if self.window < self.threshold {
-            self.window += 1.0;
-        } else {
-            let k = (self.most * 0.3 / 0.4).cbrt();
-            let t = (now - self.reduced).as_secs_f64();
-            let cubic = 0.4 * (t + self.smoothed - k).powi(3) + self.most;
-            let reno = self.most * 0.7 + 0.53 * t / self.smoothed;
-            let target = cubic.max(reno).min(self.window * 1.5);
-            self.window += ((target - self.window) / self.window).max(0.0);
-        }
-        let highest = self.highest;
-        let before = self.open.len();
-        let mut congested = false;
-        let recover = self.recover;
-        self.open.retain(|number, _| {
-            let lost = number + 3 < highest;
-            congested |= lost && *number >= recover;
-            !lost
-        });
-        if congested && before > self.open.len() {
-            self.most = if self.window < self.most {
-                self.window * 0.85
-            } else {
-                self.window
-            };
-            self.window = (self.window * 0.7).max(2.0);
-            self.threshold = self.window;
-            self.reduced = now;
-            self.recover = self.next;
-        }
-    }
-
-    fn leave(&mut self, now: Instant) -> Vec<(usize, Vec<u8>)> {
-        let mut all = vec![];
-        while (self.open.len() as f64) < self.window {
-            let mut packet = vec![0; SEGMENT + 24];
-            packet[..8].copy_from_slice(&self.next.to_be_bytes());
-            self.open.insert(self.next, now);
-            self.next += 1;
-            all.push((0, packet));
-        }
-        for number in self.answers.drain(..) {
-            all.push((1, number.to_be_bytes().to_vec()));
-        }
-        all
-    }
-
-    fn timeout(&mut self, now: Instant) {
-        self.open.clear();
-        self.threshold = self.window / 2.0;
-        self.most = self.window;
-        self.window = 1.0;
-        self.reduced = now;
-        self.recover = self.next;
-    }
-
-    fn next(&self) -> Option<Instant> {
-        let newest = self.open.values().max()?;
-        Some(*newest + Duration::from_secs_f64((self.smoothed * 3.0).max(0.2)))
-    }
-
-    fn delivered(&self) -> u64 {
-        self.received
-    }
-
-    fn is_done(&self) -> bool {
-        false
     }
 }

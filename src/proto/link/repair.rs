@@ -16,6 +16,7 @@ mod fuzz;
 mod rate;
 mod receiver;
 mod sender;
+mod yielding;
 
 #[doc(hidden)]
 pub use fuzz::{fuzz, fuzz_frame};

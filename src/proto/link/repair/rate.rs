@@ -3,14 +3,17 @@
 //! After BBR (draft-cardwell-iccrg-bbr-congestion-control, and draft-cheng-iccrg-delivery-rate-
 //! estimation for the samples): the highest rate at which the path delivered lately and the
 //! shortest round trip lately say how much may be on the way. Chance loses packets at any rate, so
-//! loss alone changes nothing. Loss *with* a queue in front of it is congestion, and a rate that
-//! falls while a queue stands is a path that has become slower: those change the model.
+//! loss alone changes nothing. Loss *with* a queue in front of it is congestion, to which this
+//! side yields ([`Yielding`]), and a rate that falls while a queue stands is a path that has become
+//! slower.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::yielding::Yielding;
+
 /// A frame of full size, in bytes.
-const FRAME: f64 = 1450.0;
+pub const FRAME: f64 = 1450.0;
 /// What may be on the way before anything is known. More than the ten packets of RFC 6928, because
 /// SCTP above begins with three and doubles: this only must not hold it back.
 const INITIAL: f64 = 32.0 * FRAME;
@@ -20,26 +23,34 @@ const STARTUP_GAIN: f64 = 2.885;
 const DRAIN_GAIN: f64 = 0.35;
 const UP_GAIN: f64 = 1.25;
 const DOWN_GAIN: f64 = 0.75;
-/// Of what the path itself holds may be on the way: acknowledgements come late and in bunches.
-const WINDOW_GAIN: f64 = 1.5;
+/// Of what the path itself holds may be on the way, as BBR has it: with less in the queue than a
+/// neighbour's this flow loses its place there.
+const WINDOW_GAIN: f64 = 2.0;
 /// Start-up is over when the rate has not grown by a quarter in three rounds.
 const GROWTH: f64 = 1.25;
 const FLAT_ROUNDS: u32 = 3;
 /// Rounds for which a sample counts: a cycle of probing and a little.
 const PEAK_ROUNDS: u64 = 10;
 /// The shortest round trip is measured anew after this, with half of the path empty.
-const MIN_RTT_AGE: Duration = Duration::from_secs(10);
+const MIN_RTT_AGE: Duration = Duration::from_secs(5);
+/// Or when each round trip of so many cycles of probing was so many times longer: the path has
+/// changed, or others keep a queue that our own cannot be.
+const LONG_CYCLES: u32 = 2;
+const LONG: f64 = 2.5;
 const PROBE_RTT: Duration = Duration::from_millis(200);
 /// Late acknowledgements and timers of a millisecond: what may be on the way beyond the path's own.
 const SLACK: Duration = Duration::from_millis(4);
 /// A phase of probing is no shorter, however short the path.
 const LEAST_PHASE: Duration = Duration::from_millis(5);
-/// Of what was sent in a round; with a queue in front of it more is congestion.
+/// Of what was sent in a round; with a queue in front of it more is congestion, where it is also
+/// more than so many times what is lost without a queue.
 const LOSS_LIMIT: f64 = 0.005;
+const CHANCE: f64 = 2.0;
+/// Of a round without a queue in what is known of loss by chance.
+const CHANCE_WEIGHT: f64 = 1.0 / 16.0;
 /// Round trips that are usually so much longer than the shortest: a queue.
-const QUEUED: f64 = 1.15;
-/// After congestion this much of what was on the way then may be.
-const BACK_OFF: f64 = 0.85;
+const QUEUED: f64 = 1.1;
+const QUEUED_MORE: Duration = Duration::from_millis(1);
 /// The path is full when so many times what it holds is on the way.
 const FILLED: f64 = 1.25;
 /// A probe that brought so much more is followed by another at once.
@@ -86,8 +97,11 @@ enum Phase {
     Down { since: Instant },
     /// As much as the path gives.
     Cruise { until: Instant },
-    /// Little, to see the path without a queue.
-    ProbeRtt { until: Option<Instant> },
+    /// Little, to see the path without a queue; and the shortest round trip meanwhile.
+    ProbeRtt {
+        until: Option<Instant>,
+        shortest: Option<Duration>,
+    },
 }
 
 /// The model of one path in one direction.
@@ -110,8 +124,16 @@ pub struct Rate {
     this_round: Round,
     full: f64,
     flat: u32,
-    /// What may be on the way after congestion.
-    ceiling: Option<f64>,
+    yielding: Yielding,
+    /// What is lost without a queue, of what is sent.
+    chance: f64,
+    /// There was no queue in the round before.
+    calm: bool,
+    /// The shortest round trip of this cycle of probing, and how many cycles had only long ones.
+    cycle: Option<Duration>,
+    long_cycles: u32,
+    /// The peak from which the rate fell since the shortest round trip was measured.
+    fallen_from: f64,
     /// The peak when probing began last.
     before_up: f64,
     /// What the other side's socket holds when nobody reads, in bytes.
@@ -153,7 +175,12 @@ impl Rate {
             this_round: Round::default(),
             full: 0.0,
             flat: 0,
-            ceiling: None,
+            yielding: Yielding::default(),
+            chance: 0.0,
+            calm: true,
+            cycle: None,
+            long_cycles: 0,
+            fallen_from: 0.0,
             before_up: 0.0,
             room: f64::INFINITY,
             dice: seed | 1,
@@ -212,7 +239,7 @@ impl Rate {
             if stamp.delivered >= self.round_end {
                 self.round_end = self.delivered;
                 self.round += 1;
-                self.end_round();
+                self.end_round(now);
             }
         }
         self.advance(now, outcome.in_flight);
@@ -221,8 +248,12 @@ impl Rate {
     fn measure(&mut self, now: Instant, sample: Duration) {
         self.this_round.sum += sample;
         self.this_round.count += 1;
-        let shortest = &mut self.this_round.shortest;
-        *shortest = Some(shortest.map_or(sample, |before| before.min(sample)));
+        let shorter = |before: Option<Duration>| Some(before.unwrap_or(sample).min(sample));
+        self.this_round.shortest = shorter(self.this_round.shortest);
+        self.cycle = shorter(self.cycle);
+        if let Phase::ProbeRtt { shortest, .. } = &mut self.phase {
+            *shortest = shorter(*shortest);
+        }
         if self.min_rtt.is_none_or(|shortest| sample <= shortest) {
             self.min_rtt = Some(sample);
             self.min_rtt_at = now;
@@ -257,31 +288,45 @@ impl Rate {
         self.this_round.limited = stamp.limited;
         self.this_round.fastest = self.this_round.fastest.max(rate);
         if !stamp.limited || rate >= self.peak() {
-            while self.peaks.back().is_some_and(|(_, lower)| *lower <= rate) {
-                self.peaks.pop_back();
-            }
-            self.peaks.push_back((self.round, rate));
+            self.note_peak(rate);
         }
     }
 
-    fn end_round(&mut self) {
+    fn note_peak(&mut self, rate: f64) {
+        while self.peaks.back().is_some_and(|(_, lower)| *lower <= rate) {
+            self.peaks.pop_back();
+        }
+        self.peaks.push_back((self.round, rate));
+    }
+
+    fn end_round(&mut self, now: Instant) {
         let round = std::mem::take(&mut self.this_round);
         let shortest = self.min_rtt.unwrap_or_default();
-        let queue = round.shortest.unwrap_or_default();
-        let sent = (round.delivered + round.lost).max(1) as f64;
-        let lossy = round.lost as f64 > sent * LOSS_LIMIT && round.lost as f64 > 2.0 * FRAME;
+        let least = round.shortest.unwrap_or_default();
         let usual = round.sum / round.count.max(1);
-        let queued = usual > shortest.mul_f64(QUEUED) + Duration::from_millis(2);
-        let marked = round.marked as f64 * FRAME > sent * LOSS_LIMIT;
-        let congested = (lossy && queued) || marked;
-        let standing = queue > shortest.mul_f64(2.0) + Duration::from_millis(5);
+        let queue = shortest.mul_f64(QUEUED) + QUEUED_MORE;
+        let standing = least > shortest.mul_f64(2.0) + LEAST_PHASE;
 
-        // The path has become slower: what it gave before is no measure.
+        let sent = (round.delivered + round.lost).max(1) as f64;
+        let lost = round.lost as f64 / sent;
+        // What a queue dropped may show a round later, when it has drained.
+        let calm = usual <= queue;
+        if calm && self.calm {
+            self.chance += (lost - self.chance) * CHANCE_WEIGHT;
+        }
+        self.calm = calm;
+        let lossy = lost > LOSS_LIMIT + self.chance * CHANCE;
+        let marked = round.marked as f64 * FRAME > sent * LOSS_LIMIT;
+        let congested = (lossy && !calm) || marked;
+
+        // The path has become slower: what it gave before is no measure. Or longer, which looks the
+        // same until the shortest round trip is measured anew, with as little as a slower one holds.
         if standing && !round.limited && round.fastest > 0.0 && round.fastest < self.peak() * FALLEN
         {
+            self.fallen_from = self.fallen_from.max(self.peak());
             self.peaks.clear();
             self.peaks.push_back((self.round, round.fastest));
-            self.ceiling = None;
+            self.yielding = Yielding::default();
         }
         while let Some((since, _)) = self.peaks.front()
             && self.peaks.len() > 1
@@ -289,21 +334,14 @@ impl Rate {
         {
             self.peaks.pop_front();
         }
-        if congested && self.phase != Phase::Startup {
-            let on_the_way = self.ceiling.unwrap_or(f64::INFINITY);
-            let on_the_way = on_the_way.min(round.most_in_flight as f64);
-            self.ceiling = Some((on_the_way * BACK_OFF).max(self.path()).max(LEAST));
-        } else if matches!(self.phase, Phase::Up { .. }) {
-            self.ceiling = self.ceiling.map(|ceiling| ceiling * UP_GAIN);
-        }
-        if self
-            .ceiling
-            .is_some_and(|ceiling| ceiling > self.plain_window())
-        {
-            self.ceiling = None;
-        }
         if self.phase == Phase::Startup {
-            self.end_startup_round(&round, congested, standing);
+            // A machine that was busy for a moment, and loss by chance, are no reason to end it.
+            let full = marked || (congested && least > queue);
+            self.end_startup_round(&round, full, standing);
+        } else {
+            let in_flight = congested.then_some(round.most_in_flight as f64);
+            self.yielding
+                .handle_round(now, self.round, in_flight, marked);
         }
     }
 
@@ -341,23 +379,50 @@ impl Rate {
             Phase::Cruise { until } if now >= until || self.peak() > self.before_up * GROWN => {
                 self.before_up = self.peak();
                 self.phase = Phase::Up { since: now };
+                self.end_cycle();
             }
-            Phase::ProbeRtt { until: None } if in_flight as f64 <= (path / 2.0).max(LEAST) => {
-                let until = now + PROBE_RTT.max(self.round_trip());
-                self.phase = Phase::ProbeRtt { until: Some(until) };
+            Phase::ProbeRtt {
+                until: None,
+                shortest,
+            } if in_flight as f64 <= (path / 2.0).max(LEAST) => {
+                let until = Some(now + PROBE_RTT.max(self.round_trip()));
+                self.phase = Phase::ProbeRtt { until, shortest };
             }
-            Phase::ProbeRtt { until: Some(until) } if now >= until => {
+            Phase::ProbeRtt {
+                until: Some(until),
+                shortest,
+            } if now >= until => {
+                // It counts, shorter than before or not.
+                let before = self.min_rtt;
+                self.min_rtt = shortest.or(before);
                 self.min_rtt_at = now;
+                // Longer, and not slower; or others keep the queue.
+                let fallen_from = std::mem::take(&mut self.fallen_from);
+                if fallen_from > 0.0 && self.min_rtt > before.map(|before| before * 2) {
+                    self.note_peak(fallen_from);
+                }
                 self.cruise(now);
             }
             _ => {}
         }
         let old = now.saturating_duration_since(self.min_rtt_at) > MIN_RTT_AGE;
-        if old && !matches!(self.phase, Phase::ProbeRtt { .. } | Phase::Startup) {
-            self.phase = Phase::ProbeRtt { until: None };
-            // What is measured now counts, shorter or not.
-            self.min_rtt = self.this_round.shortest.or(self.min_rtt);
+        let wrong = self.long_cycles >= LONG_CYCLES;
+        if (old || wrong) && !matches!(self.phase, Phase::ProbeRtt { .. } | Phase::Startup) {
+            self.long_cycles = 0;
+            self.phase = Phase::ProbeRtt {
+                until: None,
+                shortest: None,
+            };
         }
+    }
+
+    /// The end of a cycle of probing.
+    fn end_cycle(&mut self) {
+        let long = self.min_rtt.unwrap_or_default().mul_f64(LONG) + LEAST_PHASE;
+        self.long_cycles = match self.cycle.take() {
+            Some(cycle) if cycle > long => self.long_cycles + 1,
+            _ => 0,
+        };
     }
 
     /// Cruises for three to six phases, so that flows on one path do not probe in step.
@@ -399,15 +464,8 @@ impl Rate {
             Phase::Startup => (self.path() * STARTUP_GAIN + LEAST).max(INITIAL),
             _ => self.plain_window(),
         };
-        let headroom = match self.phase {
-            // Room for others to grow into.
-            Phase::Cruise { .. } | Phase::Down { .. } => BACK_OFF,
-            _ => 1.0,
-        };
-        // But never less than the path itself holds.
-        let ceiling = self.ceiling.map_or(f64::INFINITY, |ceiling| {
-            (ceiling * headroom).max(self.path())
-        });
+        // Never less than the path itself holds.
+        let ceiling = self.yielding.ceiling().max(self.path());
         window.min(ceiling).max(LEAST)
     }
 
@@ -469,7 +527,7 @@ mod tests {
         assert_ne!(path.rate.phase, Phase::Startup);
         assert!(path.rate.pace() < 1.3e6);
         let window = path.rate.window();
-        assert!(window > 40_000.0 && window < 90_000.0, "{window}");
+        assert!(window > 40_000.0 && window < 100_000.0, "{window}");
     }
 
     #[test]
@@ -503,7 +561,7 @@ mod tests {
         path.loss_every = 10;
         path.run(1000);
         assert!(path.rate.found() > before * 0.85, "{:?}", path.rate);
-        assert_eq!(path.rate.ceiling, None);
+        assert!(path.rate.yielding.ceiling().is_infinite());
     }
 
     #[test]
