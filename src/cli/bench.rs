@@ -101,18 +101,11 @@ impl Args {
     /// # Errors
     /// They contradict one another.
     pub fn request(&self) -> Result<Request, Failure> {
-        let role = match self.meet.source(self.token.as_ref()) {
-            None if !self.join => Role::Issuer,
-            token => Role::Joiner(token),
-        };
+        let role = self.meet.role(self.token.as_ref(), self.join);
         Ok(Request {
             wish: Wish {
                 time: self.time,
-                only: match (self.send_only, self.recv_only) {
-                    (true, _) => Some(Only::Send),
-                    (_, true) => Some(Only::Receive),
-                    _ => None,
-                },
+                only: Only::asked(self.send_only, self.recv_only),
                 joined: role != Role::Issuer,
             },
             role,

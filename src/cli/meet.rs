@@ -92,6 +92,15 @@ impl MeetArgs {
         token.cloned().or_else(picture)
     }
 
+    /// The side that a command takes which prints an invite unless it is given one, or told to `join`.
+    #[must_use]
+    pub fn role(&self, token: Option<&TokenSource>, join: bool) -> Role {
+        match self.source(token) {
+            None if !join => Role::Issuer,
+            token => Role::Joiner(token),
+        }
+    }
+
     /// What this side says about itself.
     #[must_use]
     pub fn local(&self) -> Local<'static> {

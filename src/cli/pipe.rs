@@ -101,23 +101,17 @@ impl Args {
     /// # Errors
     /// They contradict one another.
     pub fn request(&self) -> Result<Request, Failure> {
-        let token = self.meet.source(self.token.as_ref());
-        if token.as_ref().is_some_and(TokenSource::is_stdin) && !io::stdin().is_terminal() {
+        let role = self.meet.role(self.token.as_ref(), self.join);
+        let from_stdin = matches!(&role, Role::Joiner(Some(token)) if token.is_stdin());
+        if from_stdin && !io::stdin().is_terminal() {
             return Err(
                 Failure::usage("standard input cannot be both the data and the token")
                     .hint("give the token as @FILE or in KNOTHOLE_TOKEN"),
             );
         }
         Ok(Request {
-            role: match token {
-                None if !self.join => Role::Issuer,
-                token => Role::Joiner(token),
-            },
-            only: match (self.send_only, self.recv_only) {
-                (true, _) => Some(Only::Send),
-                (_, true) => Some(Only::Receive),
-                _ => None,
-            },
+            role,
+            only: Only::asked(self.send_only, self.recv_only),
             reach: self.common.reach()?,
         })
     }

@@ -307,7 +307,7 @@ pub async fn raw(
     cancelled: impl Cancelled,
     report: &mut dyn FnMut(Report),
 ) -> Ended {
-    let (sends, takes) = (only != Some(Only::Receive), only != Some(Only::Send));
+    let (sends, takes) = Only::ways(only, None);
     let max = link.max_message().clamp(1, CHUNK);
     let mut chunks = sends.then(Chunks::start);
     let mut writer = if takes {

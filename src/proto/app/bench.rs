@@ -504,17 +504,17 @@ impl Bench {
         let (true, Some(peer)) = (self.opening.is_done(), self.opening.peer()) else {
             return;
         };
-        let (ours, theirs) = (self.wish.only, peer.only);
+        let (sends, takes) = Only::ways(self.wish.only, peer.only);
         self.max_data = peer.max_data;
         self.time = self.time.min(peer.time);
         let mut ways = vec![];
-        if ours != Some(Only::Receive) && theirs != Some(Only::Send) {
+        if sends {
             ways.push(Way::Out);
         }
-        if ours != Some(Only::Send) && theirs != Some(Only::Receive) {
+        if takes {
             ways.push(Way::In);
         }
-        if let (true, Some(only)) = (ways.is_empty(), ours) {
+        if let (true, Some(only)) = (ways.is_empty(), self.wish.only) {
             let role = only.role();
             self.break_off(Outcome::Incompatible(Mismatch::Roles {
                 ours: role,

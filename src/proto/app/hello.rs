@@ -69,6 +69,24 @@ pub enum Only {
 }
 
 impl Only {
+    /// What `--send-only` and `--recv-only` come to.
+    #[must_use]
+    pub fn asked(send_only: bool, recv_only: bool) -> Option<Self> {
+        match (send_only, recv_only) {
+            (true, _) => Some(Self::Send),
+            (_, true) => Some(Self::Receive),
+            _ => None,
+        }
+    }
+
+    /// Whether this side sends, and whether it takes, by what both sides want.
+    #[must_use]
+    pub fn ways(ours: Option<Self>, theirs: Option<Self>) -> (bool, bool) {
+        let sends = ours != Some(Self::Receive) && theirs != Some(Self::Send);
+        let takes = ours != Some(Self::Send) && theirs != Some(Self::Receive);
+        (sends, takes)
+    }
+
     /// Returns the word used on the wire.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -410,10 +410,8 @@ impl Pipe {
         let (true, Some(peer)) = (self.opening.is_done(), self.opening.peer()) else {
             return;
         };
-        let theirs = peer.only;
+        let (sends, takes) = Only::ways(self.only, peer.only);
         self.max_data = peer.max_data;
-        let sends = self.only != Some(Only::Receive) && theirs != Some(Only::Send);
-        let takes = self.only != Some(Only::Send) && theirs != Some(Only::Receive);
         if let (false, false, Some(only)) = (sends, takes, self.only) {
             let role = only.role();
             self.break_off(Outcome::Incompatible(Mismatch::Roles {
